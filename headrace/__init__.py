@@ -1,0 +1,1 @@
+"""headrace: business events folded into local tables, exactly once, served over HTTP."""

@@ -1,0 +1,229 @@
+"""Everything headrace raises, as one tree.
+
+HeadraceError
+    DeclarationError        the app is put together wrong; raised before any I/O
+        NotSupported        Faust has it, headrace does not (yet)
+        SettingsError       a setting is unknown, malformed or contradicts another
+    EventError              this event cannot be applied where it stands
+        DecodeError         its bytes do not fit the declared type
+        HandlerError        an agent raised while it was in hand
+        AgentReturned       an agent ended instead of asking for its next event
+        RecordTooLarge      what it sent is larger than the log takes
+        UnencodableValue    a key or value that the wire or a table cannot hold
+    TableError              what a table cannot do here and now
+        OutsideAgent        written outside of the agent's unit of work
+        ForeignKey          a key that belongs to another partition
+        StillRecovering     the partition is being restored
+        NotOwner            the partition lives in another worker
+        StoreCorrupt        the files of a store cannot be trusted
+        StoreInUse          another process holds the store
+        RowMismatch         a stored row does not fit the declared value type
+    LogError                the log refused, or cannot be reached
+        Unavailable         nobody answers; trying again may help
+        Fenced              another holder of this transactional id took over
+        CommitUnknown       the commit was sent and its outcome is not known
+        RecordRefused       the log does not take a record of this unit
+        OffsetOutOfRange    the position to read from is not in the log (any more)
+        TopicMismatch       a topic is missing, recreated, or has other partitions
+        ForkedChangelog     two owners wrote one changelog; unit numbers fell
+        AlreadyRunning      another worker of this app holds the embedded log
+    PositionError           a position that cannot be judged here
+        MalformedToken      not a position token
+        ForeignToken        a token of another cluster or of a recreated topic
+"""
+
+from typing import ClassVar
+
+
+class HeadraceError(Exception):
+    """What happened, where, and what to do next."""
+
+    hint: ClassVar[str] = ""
+    """What to do next, unless the raiser knows better."""
+    is_recoverable: ClassVar[bool] = False
+    """Whether taking the task over again, from store and changelog, can cure it."""
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        hint: str | None = None,
+        topic: str | None = None,
+        partition: int | None = None,
+        offset: int | None = None,
+    ) -> None:
+        self.what = what
+        self.topic = topic
+        self.partition = partition
+        self.offset = offset
+        self.next_step = self.hint if hint is None else hint
+        super().__init__(self._sentence())
+
+    def _sentence(self) -> str:
+        places = {"topic": self.topic, "partition": self.partition, "offset": self.offset}
+        where = ", ".join(f"{name} {value}" for name, value in places.items() if value is not None)
+        sentence = f"{self.what} ({where})" if where else self.what
+        return f"{sentence}. {self.next_step}" if self.next_step else sentence
+
+
+class DeclarationError(HeadraceError):
+    """The app is put together wrong."""
+
+    hint = "Correct the declaration and start again."
+
+
+class NotSupported(DeclarationError):
+    """Faust has this, headrace does not support it yet."""
+
+    hint = "See docs/from-faust.md for what to write instead."
+
+
+class SettingsError(DeclarationError):
+    """A setting is unknown, malformed, or contradicts another one."""
+
+    hint = "`headrace config` shows every setting and where its value came from."
+
+
+class EventError(HeadraceError):
+    """This event cannot be applied; its place in the log is part of the error."""
+
+    hint = "The partition stops in front of this event; correct the agent or the event's type."
+
+
+class DecodeError(EventError):
+    """The bytes of an event do not fit the type that its topic declares."""
+
+
+class HandlerError(EventError):
+    """An agent raised while this event was in its hand; the cause is chained."""
+
+
+class AgentReturned(EventError):
+    """An agent ended instead of asking its stream for the next event."""
+
+    hint = "An agent loops over its stream for ever: `async for event in events:`."
+
+
+class RecordTooLarge(EventError):
+    """A record is larger than the log accepts."""
+
+    hint = "Send less in one event, or raise the topic's max.message.bytes and HEADRACE_RECORD_BYTES_MAX."
+
+
+class UnencodableValue(EventError):
+    """A key or value that the wire format or a table row cannot hold."""
+
+    hint = "JSON holds neither NaN nor infinities, and a value must have the declared type."
+
+
+class TableError(HeadraceError):
+    """What a table cannot do here and now."""
+
+
+class OutsideAgent(TableError):
+    """A table was written where no unit of work is open."""
+
+    hint = "Only an agent writes tables, while it handles an event; send an event to it instead."
+
+
+class ForeignKey(TableError):
+    """A key that belongs to another partition than the event in hand."""
+
+    hint = "Send an event to a topic that is keyed by this key, and let its agent write the row."
+
+
+class StillRecovering(TableError):
+    """The partition is being restored from its changelog."""
+
+    hint = "Try again shortly; /readyz tells how far the restore is."
+
+
+class NotOwner(TableError):
+    """The partition of this key lives in another worker, or in none at the moment."""
+
+    hint = "Ask the worker that owns the partition, or try again after the rebalance."
+
+
+class StoreCorrupt(TableError):
+    """The files of a store cannot be trusted."""
+
+    hint = "Remove the folder of this store; it is rebuilt from its changelog at the next start."
+
+
+class StoreInUse(TableError):
+    """Another process holds the files of a store."""
+
+    hint = "Stop the other worker, or give this one a HEADRACE_INSTANCE or HEADRACE_DATA of its own."
+
+
+class RowMismatch(TableError):
+    """A stored row does not fit the value type that the table declares."""
+
+    hint = "Keep the type readable for old rows (give new fields a default), or rebuild the table."
+
+
+class LogError(HeadraceError):
+    """The log refused, or cannot be reached."""
+
+
+class Unavailable(LogError):
+    """Nobody answers at the log's address."""
+
+    hint = "The task is taken over again as soon as the log answers."
+    is_recoverable = True
+
+
+class Fenced(LogError):
+    """Another holder of this transactional id has taken over."""
+
+    hint = "The task goes on only if the group confirms that this worker owns it."
+    is_recoverable = True
+
+
+class CommitUnknown(LogError):
+    """A commit was sent and its outcome is not known."""
+
+    hint = "The task is taken over again and reads the outcome from its changelog."
+    is_recoverable = True
+
+
+class RecordRefused(LogError):
+    """The log does not take a record of this unit; nothing of the unit was committed."""
+
+
+class OffsetOutOfRange(LogError):
+    """The position to read from is not in the log: deleted, truncated, or never written."""
+
+    hint = "Events between the two positions are lost to this app; rebuild its tables from the inputs."
+
+
+class TopicMismatch(LogError):
+    """A topic is missing, was recreated, or has another number of partitions than declared."""
+
+
+class ForkedChangelog(LogError):
+    """Unit numbers in a changelog fell: two owners wrote it, fencing did not hold."""
+
+    hint = "Do not go on with this group; keep the topic for analysis and report it."
+
+
+class AlreadyRunning(LogError):
+    """Another worker of this app already runs on this embedded log."""
+
+    hint = "One worker per app on the embedded log; for more set HEADRACE_LOG=kafka://host:9092."
+
+
+class PositionError(HeadraceError):
+    """A position that cannot be judged here."""
+
+
+class MalformedToken(PositionError):
+    """This text is not a position token."""
+
+    hint = "Send back the Headrace-Position header as it was received."
+
+
+class ForeignToken(PositionError):
+    """A token of another cluster, or of a topic that was recreated since."""
+
+    hint = "Forget the token and read without it."

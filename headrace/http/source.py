@@ -1,0 +1,87 @@
+"""What the HTTP layer asks of a running worker."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from headrace.events.key import KeyCodec
+from headrace.events.partitioner import Partitioner
+from headrace.events.position import Catalog, Position
+from headrace.settings import Settings
+from headrace.tables.view import PartitionView
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedTable:
+    """A table that may be read, and where."""
+
+    path: str
+    """Such as `/balances`; rows are at `/balances/{key}`."""
+    name: str
+    group: str
+    keys: KeyCodec[Any]
+    partitioner: Partitioner
+    partitions: int
+    row_prefix: bytes
+    """What a store key of this table begins with: the table's name and a zero byte."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserRoute:
+    """An endpoint of the app's own."""
+
+    path: str
+    endpoint: Endpoint
+    methods: tuple[str, ...]
+
+
+class WorkerState(Enum):
+    """Where a worker is in its life."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+
+
+class Sent(Protocol):
+    """What one request sent, once its transaction is committed."""
+
+    @property
+    def position(self) -> Position:
+        """Next offsets behind what was sent; empty when nothing was."""
+
+
+class ReadSource(Protocol):
+    """A running worker as its HTTP server sees it. All of it is safe to call at any time of its life."""
+
+    @property
+    def app_id(self) -> str: ...
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def state(self) -> WorkerState: ...
+    @property
+    def catalog(self) -> Catalog: ...
+    @property
+    def served_tables(self) -> Sequence[ServedTable]: ...
+    @property
+    def user_routes(self) -> Sequence[UserRoute]: ...
+
+    def view(self, group: str, partition: int) -> PartitionView | None:
+        """The partition as this worker has it; None when it does not own it."""
+
+    def views(self) -> Sequence[PartitionView]:
+        """Every partition this worker owns, by group and partition."""
+
+    def sending(self) -> AbstractAsyncContextManager[Sent]:
+        """A scope in which `send` collects into one transaction, committed at its end."""
+
+    def figures(self) -> Mapping[str, float]:
+        """Counters and gauges by metric name, for /metrics."""

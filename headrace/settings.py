@@ -1,0 +1,80 @@
+"""Every setting of a worker, in one frozen record that is read once and passed down."""
+
+from typing import Literal
+
+import msgspec
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings by name; each is `HEADRACE_<NAME>` in the environment and `<name>` in headrace.toml."""
+
+    log: str = "embedded://.headrace/log.db"
+    """Where facts live: `embedded://path/to/log.db`, `kafka://host:9092[,host:9092]`, `simulated://`."""
+    data: str = ".headrace/data"
+    """Folder of the table files."""
+    http: str = "127.0.0.1:6066"
+    """Address of the HTTP server; port 0 takes a free one."""
+    instance: str = ""
+    """Unique name of this worker, stable over restarts; empty: host name and HTTP port."""
+    store: Literal["rocksdb", "memory"] = "rocksdb"
+    """Where committed rows are kept."""
+
+    # HTTP
+    insecure: bool = False
+    """Serve an address other than loopback although no token is set."""
+    tokens: tuple[str, ...] = ()
+    """SHA-256 (hex) of each bearer token that may read; none: no authentication."""
+    http_concurrency_max: int = 1_000
+    http_header_bytes_max: int = 32 * 1024
+    http_url_bytes_max: int = 8 * 1024
+    http_body_bytes_max: int = 4 * 1024 * 1024
+    page_rows_max: int = 1_000
+    """Most rows of one scan page."""
+    page_rows_default: int = 100
+
+    # unit of work
+    unit_records_max: int = 10_000
+    unit_bytes_max: int = 8 * 1024 * 1024
+    unit_time_max_s: float = 0.5
+    """After this long a unit takes no further event; a handler is never cut."""
+    record_bytes_max: int = 1_000_000
+    """Largest event that `send` accepts: key, value and headers."""
+    cache_rows_max: int = 100_000
+    """Decoded rows that one task keeps at hand."""
+    reopen_backoff_s: float = 0.2
+    """Wait before a failed task is taken over again; doubles up to `reopen_backoff_max_s`."""
+    reopen_backoff_max_s: float = 5.0
+    stop_timeout_s: float = 8.0
+    """How long a stop may take before units in flight are dropped."""
+
+    # topics
+    replication_factor: int = -1
+    """Replicas of the topics that are created; -1: the broker's default."""
+    min_insync_replicas: int = -1
+    """min.insync.replicas of the topics that are created; -1: the broker's default."""
+
+    # Kafka
+    transaction_timeout_s: float = 10.0
+    session_timeout_s: float = 10.0
+    request_timeout_s: float = 30.0
+    kafka_tls: bool = False
+    kafka_ca_file: str = ""
+    kafka_cert_file: str = ""
+    kafka_key_file: str = ""
+    kafka_key_password: str = ""
+    kafka_sasl: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = ""
+    """SASL mechanism; empty: none."""
+    kafka_username: str = ""
+    kafka_password: str = ""
+
+    # RocksDB
+    rocksdb_cache_bytes: int = 256 * 1024 * 1024
+    """Block cache that all partitions of the worker share."""
+    rocksdb_write_buffer_bytes: int = 128 * 1024 * 1024
+    """Write buffers of all partitions together."""
+
+    log_format: Literal["text", "json"] = "text"
+
+
+SECRETS = frozenset({"kafka_password", "kafka_key_password", "tokens"})
+"""Settings whose value is never shown."""

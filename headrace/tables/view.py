@@ -1,0 +1,124 @@
+"""A partition as readers see it: committed rows with the position they stand for, together or not at all."""
+
+from collections.abc import Iterator, Mapping
+from enum import Enum
+
+from headrace.errors import NotOwner, StillRecovering
+from headrace.events.position import Position
+from headrace.tables.store import Snapshot, Store
+
+Layer = Mapping[bytes, bytes | None]
+"""Rows of one committed unit that the store does not have yet; None: deleted."""
+
+_ABSENT = object()
+
+
+class ViewState(Enum):
+    """What a reader may expect of a partition here."""
+
+    RESTORING = "restoring"
+    SERVING = "serving"
+    CLOSED = "closed"
+
+
+class PartitionView:
+    """Committed rows of one task: the store, and over it the units that are still being applied.
+
+    `publish` makes a unit's rows and its position visible in one step of the event loop.
+    """
+
+    def __init__(self, group: str, partition: int) -> None:
+        self.group = group
+        self.partition = partition
+        self.state = ViewState.RESTORING
+        self.position = Position()
+        """What the rows contain: next offsets of the task's inputs."""
+        self.restore_offset = 0
+        self.restore_end = 0
+        self._store: Store | None = None
+        self._layers: tuple[Layer, ...] = ()  # newest first
+
+    def serve(self, store: Store, position: Position) -> None:
+        """Begin to answer, from a store that stands at this position."""
+        self._store, self._layers, self.position = store, (), position
+        self.state = ViewState.SERVING
+
+    def close(self, state: ViewState = ViewState.CLOSED) -> None:
+        """Stop answering; the store may be closed right after."""
+        self.state, self._store, self._layers = state, None, ()
+
+    def publish(self, layer: Layer, position: Position) -> None:
+        """Show a committed unit: its rows and the position they stand for."""
+        if layer:
+            self._layers = (layer, *self._layers)
+        self.position = position
+
+    def advance(self, position: Position) -> None:
+        """Show progress over events that wrote nothing."""
+        self.position = position
+
+    def retire(self, layer: Layer) -> None:
+        """Forget a layer whose rows the store has now."""
+        self._layers = tuple(kept for kept in self._layers if kept is not layer)
+
+    def get(self, key: bytes) -> bytes | None:
+        """The committed row bytes of a store key. Raises: StillRecovering, NotOwner, StoreCorrupt."""
+        store = self._serving_store()
+        for layer in self._layers:
+            row = layer.get(key, _ABSENT)
+            if row is not _ABSENT:
+                return row  # type: ignore[return-value]
+        return store.get(key)
+
+    def freeze(self) -> "FrozenView":
+        """All committed rows as of now, for reading elsewhere while units go on."""
+        store = self._serving_store()
+        return FrozenView(store.snapshot(), self._layers, self.position)
+
+    def rows_estimate(self) -> int:
+        """About how many rows there are."""
+        return self._serving_store().rows_estimate()
+
+    def size_bytes(self) -> int:
+        """About how much the rows take."""
+        return self._serving_store().size_bytes()
+
+    def _serving_store(self) -> Store:
+        if self._store is None:
+            where = f"partition {self.partition} of group {self.group}"
+            if self.state is ViewState.RESTORING:
+                raise StillRecovering(f"{where} is being restored")
+            raise NotOwner(f"{where} is not served by this worker")
+        return self._store
+
+
+class FrozenView:
+    """One partition's rows at one position, safe to read from another thread."""
+
+    def __init__(self, snapshot: Snapshot, layers: tuple[Layer, ...], position: Position) -> None:
+        self._snapshot = snapshot
+        self._layers = layers
+        self.position = position
+
+    def scan(self, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, bytes]]:
+        """Rows with start <= key < end in key order. Raises: StoreCorrupt."""
+        newest: dict[bytes, bytes | None] = {}
+        for layer in reversed(self._layers):
+            newest.update(layer)
+        fresh = sorted(row for row in newest.items() if row[0] >= start and (end is None or row[0] < end))
+        at = 0
+        for key, row in self._snapshot.scan(start, end):
+            while at < len(fresh) and fresh[at][0] < key:
+                if (value := fresh[at][1]) is not None:
+                    yield fresh[at][0], value
+                at += 1
+            if at < len(fresh) and fresh[at][0] == key:
+                continue
+            yield key, row
+        for key, value in fresh[at:]:
+            if value is not None:
+                yield key, value
+
+    def close(self) -> None:
+        """Let go of the snapshot."""
+        self._snapshot.close()
