@@ -8,6 +8,7 @@ HeadraceError
         DecodeError         its bytes do not fit the declared type
         HandlerError        an agent raised while it was in hand
         AgentReturned       an agent ended instead of asking for its next event
+        PartitionerMismatch its key was placed by another partitioner than declared
         RecordTooLarge      what it sent is larger than the log takes
         UnencodableValue    a key or value that the wire or a table cannot hold
     TableError              what a table cannot do here and now
@@ -102,6 +103,12 @@ class AgentReturned(EventError):
     """An agent ended instead of asking its stream for the next event."""
 
     hint = "An agent loops over its stream for ever: `async for event in events:`."
+
+
+class PartitionerMismatch(EventError):
+    """An event lies in another partition than the declared partitioner gives for its key."""
+
+    hint = "Declare the topic's real partitioner: app.topic(..., partitioner='crc32') for librdkafka's default."
 
 
 class RecordTooLarge(EventError):

@@ -70,6 +70,20 @@ class Chunk:
     def __len__(self) -> int:
         return len(self.offsets)
 
+    def tail(self, start: int) -> "Chunk":
+        """The same run without its first `start` records."""
+        return Chunk(
+            self.topic,
+            self.partition,
+            self.offsets[start:],
+            self.timestamps_ms[start:],
+            self.keys[start:],
+            self.values[start:],
+            self.headers[start:],
+            self.offset_next,
+            self.high_watermark,
+        )
+
 
 class Reader(Protocol):
     """Committed records of some partitions in offset order, from given positions; no consumer group."""

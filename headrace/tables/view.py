@@ -33,6 +33,7 @@ class PartitionView:
         self.state = ViewState.RESTORING
         self.position = Position()
         """What the rows contain: next offsets of the task's inputs."""
+        self.restore_start = 0
         self.restore_offset = 0
         self.restore_end = 0
         self._store: Store | None = None

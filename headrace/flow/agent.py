@@ -1,0 +1,98 @@
+"""An agent as the app declares it, and its one coroutine inside one task."""
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn
+
+from headrace.errors import AgentReturned, DeclarationError, HandlerError, HeadraceError, NotSupported
+from headrace.events.envelope import Envelope, EventIds, decode_envelope, id_text
+from headrace.events.position import TopicPartition
+from headrace.flow.stream import Stream
+from headrace.flow.topic import Topic
+
+AgentFunction = Callable[[Stream[Any]], Awaitable[None]]
+
+_UNSUPPORTED = ("send", "cast", "ask", "send_soon", "map", "kvmap", "join", "add_sink", "start", "stop")
+
+
+class Agent:
+    """A coroutine function that folds the events of one topic; declared by `@app.agent(topic)`."""
+
+    def __init__(self, function: AgentFunction, topic: Topic[Any, Any], *, name: str, group: str) -> None:
+        if not inspect.iscoroutinefunction(function):
+            raise DeclarationError(
+                f"agent {name} is not a coroutine function without yield",
+                hint="Write `async def agent(events): async for event in events: ...`; what it sends "
+                "goes through topic.send(...).",
+            )
+        self.function = function
+        self.topic = topic
+        self.name = name
+        self.group = group
+        self.__doc__ = function.__doc__
+
+    def __repr__(self) -> str:
+        return f"<Agent {self.name} on {self.topic.name}>"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in _UNSUPPORTED:
+            raise NotSupported(f"Agent.{name} is not part of headrace yet; send to the agent's topic instead")
+        raise AttributeError(name)
+
+
+class AgentRun:
+    """One agent at work in one task: its stream, and the identity of what it sends."""
+
+    def __init__(self, agent: Agent, *, app: str, partition: int) -> None:
+        self.agent = agent
+        self.stream: Stream[Any] = Stream(agent.topic)
+        self._place = TopicPartition(agent.topic.name, partition)
+        self._ids = EventIds(app, f"{agent.group}\0{agent.name}", *self._place)
+        self._source_offset = -1
+        self._outputs = 0
+        self._source_id = b""
+        self._correlation_id = b""
+
+    async def run(self) -> NoReturn:
+        """Run the agent's coroutine. Raises: HandlerError, AgentReturned, or headrace's own errors."""
+        try:
+            await self.agent.function(self.stream)
+        except HeadraceError as error:
+            if error.offset is None:
+                error.add_note(f"in agent {self.agent.name}{self._where()}")
+            raise
+        except Exception as error:
+            raise self._error(HandlerError, f"agent {self.agent.name} raised {error!r}") from error
+        raise self._error(AgentReturned, f"agent {self.agent.name} returned")
+
+    def _error(self, kind: type[HandlerError] | type[AgentReturned], what: str) -> HeadraceError:
+        place = self.stream.place_in_hand
+        offset = place[0].offsets[place[1]] if place else None
+        return kind(what, topic=self._place.topic, partition=self._place.partition, offset=offset)
+
+    def _where(self) -> str:
+        place = self.stream.place_in_hand
+        at = f", offset {place[0].offsets[place[1]]}" if place else ""
+        return f" (topic {self._place.topic}, partition {self._place.partition}{at})"
+
+    def output_envelope(self) -> Envelope:
+        """The envelope of the next event sent for the event in hand; its time is set by the outbox."""
+        place = self.stream.place_in_hand
+        assert place is not None
+        chunk, index = place
+        offset = chunk.offsets[index]
+        if offset != self._source_offset:
+            self._source_offset, self._outputs = offset, 0
+            source = decode_envelope(chunk.headers[index])
+            # An event of a foreign producer has no id: its place in the log is its identity.
+            self._source_id = source.event_id if source else self._ids.output(offset, -1)
+            self._correlation_id = (source.correlation_id if source else b"") or self._source_id
+        event_id = self._ids.output(offset, self._outputs)
+        self._outputs += 1
+        return Envelope(event_id, 0, self._correlation_id, self._source_id)
+
+    def corrects_hint(self) -> str:
+        """The id of the event in hand in text form, for corrections."""
+        place = self.stream.place_in_hand
+        source = decode_envelope(place[0].headers[place[1]]) if place else None
+        return id_text(source.event_id) if source else ""

@@ -1,0 +1,102 @@
+"""What the agents of a task reach without being given it: the task's tables, and where `send` goes."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from headrace.errors import OutsideAgent
+from headrace.events.envelope import Headers
+from headrace.flow.agent import AgentRun
+from headrace.flow.group import Group
+from headrace.flow.sending import Outbox, Sent
+from headrace.flow.topic import Topic
+from headrace.tables.rows import KeyGuard, Rows
+from headrace.tables.store import Store
+from headrace.tables.table import Table
+
+
+class Hand:
+    """One event in one agent's hand at a time; set in the context of the task's agents."""
+
+    def __init__(self, group: Group, partition: int, *, cache_rows_max: int) -> None:
+        partitioner = next(iter(group.inputs.values())).partitioner
+        self.guard = KeyGuard(partitioner, partition, group.partitions)
+        self.is_open = False
+        """Whether an event is in hand: tables can be written."""
+        self.run: AgentRun | None = None
+        self.outbox: Outbox | None = None
+        self._group = group
+        self._partition = partition
+        self._cache_rows_max = cache_rows_max
+        self._rows: dict[Table[Any, Any], Rows] = {}
+
+    def open_tables(self, store: Store) -> None:
+        """Give the agents their tables over this store."""
+        self._rows = {
+            table: Rows(
+                table.row_prefix, table.keys, table.values, store, cache_rows_max=self._cache_rows_max
+            )
+            for table in self._group.tables
+        }
+
+    def tables(self) -> Iterable[Rows]:
+        """The rows of every table of the task."""
+        return self._rows.values()
+
+    def of(self, table: Table[Any, Any]) -> Rows:
+        """The rows of a table. Raises: OutsideAgent for a table of another group."""
+        rows = self._rows.get(table)
+        if rows is None:
+            raise OutsideAgent(
+                f"table {table.name} belongs to group {table.group}, the agent to group {self._group.name}",
+                hint="Give both the same group=, or send an event to an agent of the table's group.",
+            )
+        return rows
+
+    def take(self, run: AgentRun) -> None:
+        """An agent begins a run of events."""
+        self.run, self.is_open = run, True
+
+    def release(self) -> None:
+        """The agent asked for its next run."""
+        self.run, self.is_open = None, False
+
+    def key_in_hand(self) -> bytes | None:
+        """The record key of the event in hand. Raises: OutsideAgent between events."""
+        place = self._running().stream.place_in_hand
+        return place[0].keys[place[1]] if place else None
+
+    async def send(
+        self,
+        topic: Topic[Any, Any],
+        *,
+        key: bytes | None,
+        value: bytes | None,
+        type_name: str,
+        headers: Headers,
+        partition: int | None,
+        timestamp_ms: int | None,
+    ) -> Sent:
+        """Put an event into the unit's outbox. Raises: RecordTooLarge, OutsideAgent between events."""
+        run = self._running()
+        assert self.outbox is not None
+        envelope = run.output_envelope()
+        self.outbox.add(
+            topic,
+            envelope,
+            key=key,
+            value=value,
+            type_name=type_name,
+            headers=headers,
+            partition=partition,
+            keyless_partition=self._partition,
+            timestamp_ms=timestamp_ms,
+        )
+        return Sent(envelope.event_id)
+
+    def _running(self) -> AgentRun:
+        if self.run is None or not self.is_open:
+            raise OutsideAgent(
+                "an agent sent an event while none was in its hand",
+                hint="Send while handling an event, not from a task that outlives it.",
+            )
+        return self.run

@@ -1,0 +1,199 @@
+"""What is sent outside of agents: requests, timer ticks and tasks, grouped into transactions."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from headrace.errors import HeadraceError, OutsideAgent
+from headrace.events.envelope import Envelope, Headers, fresh_event_id
+from headrace.events.position import Position, TopicPartition
+from headrace.flow.sending import Outbox, Sent, active_sender
+from headrace.flow.topic import Topic
+from headrace.log.port import Append, Log, Outgoing, TopicInfo, Writer
+
+
+@dataclass(slots=True)
+class _Waiting:
+    outbox: Outbox
+    done: asyncio.Future[Position]
+
+
+class Outgate:
+    """The worker's own writer; what waits while one transaction commits is the next transaction.
+
+    An error of one transaction reaches everybody whose events were in it; the writer is then
+    opened anew, which fences the failed one.
+    """
+
+    def __init__(
+        self,
+        app: str,
+        instance: str,
+        log: Log,
+        topics: Mapping[str, TopicInfo],
+        *,
+        record_bytes_max: int,
+    ) -> None:
+        self._app = app
+        self._transactional_id = f"{app}-worker-{instance}"
+        self._log = log
+        self._partitions = {name: info.partitions for name, info in topics.items()}
+        self._record_bytes_max = record_bytes_max
+        self._waiting: list[_Waiting] = []
+        self._has_waiting = asyncio.Event()
+        self._is_open = True
+        self._keyless = 0
+
+    async def run(self) -> None:
+        """Commit what is sent, until cancelled.
+
+        Cancel: what waits gets OutsideAgent, what is being committed has an unknown outcome.
+        """
+        writer: Writer | None = None
+        try:
+            while True:
+                await self._has_waiting.wait()
+                self._has_waiting.clear()
+                batch, self._waiting = self._waiting, []
+                try:
+                    if writer is None:
+                        writer = await self._log.writer(self._transactional_id)
+                    await self._commit(writer, batch)
+                except HeadraceError as error:
+                    self._fail(batch, error)
+                    if writer is not None:
+                        await writer.close()
+                        writer = None
+        finally:
+            self._is_open = False
+            self._fail(self._waiting, OutsideAgent("the worker stopped before this was sent"))
+            if writer is not None:
+                await writer.close()
+
+    async def _commit(self, writer: Writer, batch: list[_Waiting]) -> None:
+        merged: dict[TopicPartition, list[Outgoing]] = {}
+        for waiting in batch:
+            for place, records in waiting.outbox.appends.items():
+                merged.setdefault(place, []).extend(records)
+        try:
+            offsets = await writer.commit([Append(*place, records) for place, records in merged.items()])
+        except asyncio.CancelledError:
+            self._fail(batch, OutsideAgent("the worker stopped while this was being sent"))
+            raise
+        for waiting in batch:
+            if not waiting.done.done():
+                waiting.done.set_result(Position({place: offsets[place] for place in waiting.outbox.appends}))
+
+    @staticmethod
+    def _fail(batch: list[_Waiting], error: HeadraceError) -> None:
+        for waiting in batch:
+            if not waiting.done.done():
+                waiting.done.set_exception(error)
+
+    async def commit(self, outbox: Outbox) -> Position:
+        """The next offsets behind these events, once they are durable and visible.
+
+        Cancel: the events may still be committed. Raises: LogError.
+        """
+        if not outbox.records:
+            return Position()
+        if not self._is_open:
+            raise OutsideAgent("the worker is stopping and sends nothing any more")
+        waiting = _Waiting(outbox, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        self._has_waiting.set()
+        return await waiting.done
+
+    def outbox(self) -> Outbox:
+        """An empty outbox for one request or tick."""
+        return Outbox(self._app, self._partitions, record_bytes_max=self._record_bytes_max)
+
+    def next_keyless(self) -> int:
+        """Spreads events without a key over the partitions, one after the other."""
+        self._keyless += 1
+        return self._keyless
+
+    @asynccontextmanager
+    async def sending(self) -> AsyncIterator["SendScope"]:
+        """A scope whose events are one transaction, committed when the block ends without an error."""
+        scope = SendScope(self)
+        token = active_sender.set(scope)
+        try:
+            yield scope
+        finally:
+            active_sender.reset(token)
+        await scope.commit()
+
+
+class SendScope:
+    """One request or tick: collects events until its end."""
+
+    def __init__(self, gate: Outgate) -> None:
+        self._gate = gate
+        self._outbox = gate.outbox()
+        self._sent: list[Sent] = []
+        self.position = Position()
+        """Next offsets behind what was sent; empty before the commit."""
+
+    def key_in_hand(self) -> bytes | None:
+        """There is no event in hand here."""
+        return None
+
+    async def send(self, topic: Topic[Any, Any], **event: Any) -> Sent:
+        """Collect an event for the transaction at the end of the scope. Raises: RecordTooLarge."""
+        sent = Sent(_add(self._gate, self._outbox, topic, **event))
+        self._sent.append(sent)
+        return sent
+
+    async def commit(self) -> None:
+        """Send what was collected. Raises: LogError."""
+        self.position = await self._gate.commit(self._outbox)
+        for sent in self._sent:
+            sent.settle(self.position)
+
+
+class DirectSender:
+    """Sends each event in a transaction of its own; for tasks, which have no end to commit at."""
+
+    def __init__(self, gate: Outgate) -> None:
+        self._gate = gate
+
+    def key_in_hand(self) -> bytes | None:
+        """There is no event in hand here."""
+        return None
+
+    async def send(self, topic: Topic[Any, Any], **event: Any) -> Sent:
+        """Send an event; it is durable and visible when this returns. Raises: LogError, RecordTooLarge."""
+        outbox = self._gate.outbox()
+        sent = Sent(_add(self._gate, outbox, topic, **event))
+        sent.settle(await self._gate.commit(outbox))
+        return sent
+
+
+def _add(
+    gate: Outgate,
+    outbox: Outbox,
+    topic: Topic[Any, Any],
+    *,
+    key: bytes | None,
+    value: bytes | None,
+    type_name: str,
+    headers: Headers,
+    partition: int | None,
+    timestamp_ms: int | None,
+) -> bytes:
+    event_id = fresh_event_id()
+    outbox.add(
+        topic,
+        Envelope(event_id, 0),
+        key=key,
+        value=value,
+        type_name=type_name,
+        headers=headers,
+        partition=partition,
+        keyless_partition=gate.next_keyless() if key is None else 0,
+        timestamp_ms=timestamp_ms,
+    )
+    return event_id

@@ -1,0 +1,170 @@
+"""Where `send` goes: into an agent's unit, a request's transaction, or a transaction of its own."""
+
+import time
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Protocol
+
+from headrace.errors import DeclarationError, OutsideAgent, RecordTooLarge
+from headrace.events.envelope import (
+    Envelope,
+    EnvelopeFormat,
+    Headers,
+    encode_cloudevent,
+    encode_envelope,
+    id_text,
+)
+from headrace.events.position import Position, TopicPartition
+from headrace.log.port import Append, Outgoing
+
+if TYPE_CHECKING:
+    from headrace.flow.topic import Topic
+
+_RECORD_OVERHEAD_BYTES = 64
+
+
+class Sent:
+    """What `send` gives back: the event's id, and its position once it is durable."""
+
+    __slots__ = ("_position", "event_id_raw")
+
+    def __init__(self, event_id_raw: bytes) -> None:
+        self.event_id_raw = event_id_raw
+        self._position: Position | None = None
+
+    @property
+    def event_id(self) -> str:
+        """The event's id in its usual text form."""
+        return id_text(self.event_id_raw)
+
+    @property
+    def position(self) -> Position:
+        """The next offset behind the event. Raises: OutsideAgent while the transaction is not committed."""
+        if self._position is None:
+            raise OutsideAgent(
+                "this event is not committed yet, so it has no position",
+                hint="In an agent it never has one; a request's position is in its response, "
+                "and in `async with app.sending() as sent` it is sent.position after the block.",
+            )
+        return self._position
+
+    def settle(self, position: Position) -> None:
+        """Note that the event is durable up to this position."""
+        self._position = position
+
+
+class Sender(Protocol):
+    """What `Topic.send` finds in the context it is called from."""
+
+    def key_in_hand(self) -> bytes | None:
+        """The record key of the event in hand; None when there is none."""
+
+    async def send(
+        self,
+        topic: "Topic[Any, Any]",
+        *,
+        key: bytes | None,
+        value: bytes | None,
+        type_name: str,
+        headers: Headers,
+        partition: int | None,
+        timestamp_ms: int | None,
+    ) -> Sent:
+        """Take an encoded event. Raises: RecordTooLarge."""
+
+
+active_sender: ContextVar[Sender] = ContextVar("active_sender")
+"""Set in the context of agents, routes, timers and tasks."""
+
+
+def current_sender() -> Sender:
+    """Where events go from here. Raises: OutsideAgent when no worker runs."""
+    sender = active_sender.get(None)
+    if sender is None:
+        raise OutsideAgent(
+            "an event was sent outside of a running worker",
+            hint="Send in an agent, route, timer or task, or with `headrace send`.",
+        )
+    return sender
+
+
+class Outbox:
+    """Encoded events by partition, in the order in which they were sent.
+
+    Shape: `topic_partitions` tells how many partitions a topic has; `source` names the app in
+    CloudEvents. An event without a key goes to `keyless_partition` modulo the topic's count.
+    """
+
+    __slots__ = ("_app", "_clock", "_partitions", "_record_bytes_max", "appends", "bytes", "records")
+
+    def __init__(
+        self,
+        app: str,
+        topic_partitions: Mapping[str, int],
+        *,
+        record_bytes_max: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._app = app
+        self._partitions = topic_partitions
+        self._record_bytes_max = record_bytes_max
+        self._clock = clock
+        self.appends: dict[TopicPartition, list[Outgoing]] = {}
+        self.records = 0
+        self.bytes = 0
+
+    def add(
+        self,
+        topic: "Topic[Any, Any]",
+        envelope: Envelope,
+        *,
+        key: bytes | None,
+        value: bytes | None,
+        type_name: str,
+        headers: Headers,
+        partition: int | None,
+        keyless_partition: int,
+        timestamp_ms: int | None,
+    ) -> None:
+        """Put an event in. Raises: RecordTooLarge, DeclarationError for a topic not declared on the app."""
+        partitions = self._partitions.get(topic.name)
+        if partitions is None:
+            raise DeclarationError(
+                f"topic {topic.name} is not part of this app", hint="Declare it with app.topic(...)."
+            )
+        if partition is None:
+            partition = (
+                topic.partitioner.place(key, partitions)
+                if key is not None
+                else keyless_partition % partitions
+            )
+        elif not 0 <= partition < partitions:
+            raise DeclarationError(f"topic {topic.name} has no partition {partition}, only {partitions}")
+        time_ms = int(self._clock() * 1000)
+        envelope = envelope._replace(time_ms=time_ms)
+        written = (*self._envelope_headers(topic, envelope, type_name), *headers)
+        size = self._size(key, value, written)
+        if size > self._record_bytes_max:
+            raise RecordTooLarge(
+                f"an event of {size} bytes is larger than the {self._record_bytes_max} allowed",
+                topic=topic.name,
+                partition=partition,
+            )
+        record = (key, value, written, time_ms if timestamp_ms is None else timestamp_ms)
+        self.appends.setdefault(TopicPartition(topic.name, partition), []).append(record)
+        self.records += 1
+        self.bytes += size
+
+    def _envelope_headers(self, topic: "Topic[Any, Any]", envelope: Envelope, type_name: str) -> Headers:
+        if topic.envelope is EnvelopeFormat.COMPACT:
+            return encode_envelope(envelope)
+        return encode_cloudevent(envelope, source=f"/{self._app}", type_name=type_name or topic.name)
+
+    @staticmethod
+    def _size(key: bytes | None, value: bytes | None, headers: Headers) -> int:
+        headers_bytes = sum(len(name) + len(content) for name, content in headers)
+        return _RECORD_OVERHEAD_BYTES + len(key or b"") + len(value or b"") + headers_bytes
+
+    def to_append(self) -> list[Append]:
+        """The events as the log's writer takes them."""
+        return [Append(place.topic, place.partition, records) for place, records in self.appends.items()]

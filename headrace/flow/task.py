@@ -1,0 +1,313 @@
+"""A task: one partition number of a group, run from take-over to close, unit after unit."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from headrace.errors import DecodeError, HeadraceError, PartitionerMismatch
+from headrace.events.position import TopicPartition
+from headrace.flow.agent import AgentRun
+from headrace.flow.group import Group
+from headrace.flow.hand import Hand
+from headrace.flow.sending import Outbox, active_sender
+from headrace.flow.stream import SLICE_S
+from headrace.flow.takeover import APPLY_ROWS_MAX, Held, take_over
+from headrace.flow.topic import Topic
+from headrace.flow.unit import SealedUnit, Unit, seal
+from headrace.log.port import Chunk, Log, Reader, TopicInfo
+from headrace.settings import Settings
+from headrace.tables.changelog import StoreMark, encode_mark
+from headrace.tables.rows import active_rows
+from headrace.tables.store import StoreEngine
+from headrace.tables.view import PartitionView
+
+_DECODE_SLICE = 128
+
+
+@dataclass(slots=True)
+class FlowFigures:
+    """What the tasks of a worker have done since it started."""
+
+    events: int = 0
+    units: int = 0
+    rows: int = 0
+    outputs: int = 0
+    takeovers: int = 0
+    commit_seconds: float = 0.0
+    failures: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worksite:
+    """What all tasks of one run share."""
+
+    app: str
+    log: Log
+    engine: StoreEngine
+    settings: Settings
+    topics: Mapping[str, TopicInfo]
+    figures: FlowFigures
+
+
+class Task:
+    """One task of a group, for as long as this worker holds it without a failure."""
+
+    def __init__(self, site: Worksite, group: Group, partition: int, view: PartitionView) -> None:
+        self._site = site
+        self._group = group
+        self._partition = partition
+        self._view = view
+        self._is_stopping = False
+        self._fetching: asyncio.Task[Sequence[Chunk]] | None = None
+        self._leftover: list[Chunk] = []
+        self._committed: asyncio.Event | None = None
+        self._settling: asyncio.Task[None] | None = None
+        self._hand = Hand(group, partition, cache_rows_max=site.settings.cache_rows_max)
+        self._agents: dict[str, list[AgentRun]] = {name: [] for name in group.inputs}
+        for agent in group.agents:
+            run = AgentRun(agent, app=site.app, partition=partition)
+            self._agents[agent.topic.name].append(run)
+
+    def stop(self) -> None:
+        """Take no further event, finish and commit the unit in hand, close; `run` then returns."""
+        self._is_stopping = True
+        if self._fetching is not None:
+            self._fetching.cancel()
+        if self._hand.run is not None:
+            self._hand.run.stream.stop_early()
+
+    async def run(self) -> None:
+        """Take the task over and run it until `stop`.
+
+        Cancel: a unit that is not committed is dropped; its outcome is read from the changelog at
+        the next take-over. Raises: the first error, after which everything of the task is closed.
+        """
+        site, partition = self._site, self._partition
+        held = await take_over(
+            site.app,
+            self._group,
+            partition,
+            log=site.log,
+            engine=site.engine,
+            topics=site.topics,
+            view=self._view,
+        )
+        site.figures.takeovers += 1
+        try:
+            positions = {TopicPartition(t, partition): at.offset_next for t, at in held.inputs.items()}
+            reader = await site.log.reader(positions)
+            try:
+                await self._run_held(held, reader)
+            finally:
+                self._view.close()
+                await reader.close()
+        finally:
+            self._view.close()
+            await held.close()
+
+    async def _run_held(self, held: Held, reader: Reader) -> None:
+        self._hand.open_tables(held.store)
+        self._changelog_offset_next = held.changelog_offset_next
+        self._view.serve(held.store, held.position(self._partition))
+        try:
+            async with asyncio.TaskGroup() as crew:
+                agents = await self._start_agents(crew)
+                if not held.is_position_durable:
+                    await self._finish_unit(self._new_unit(held.unit + 1, held.inputs), held, crew)
+                await self._run_units(held, reader, crew)
+                for agent in agents:
+                    agent.cancel()
+        except BaseExceptionGroup as failures:
+            raise _first_cause(failures) from None
+
+    async def _start_agents(self, crew: asyncio.TaskGroup) -> list[asyncio.Task[Any]]:
+        """Start every agent and wait until each asks for its first event."""
+        context = copy_context()
+        context.run(active_rows.set, self._hand)
+        context.run(active_sender.set, self._hand)
+        started = []
+        for run in (run for runs in self._agents.values() for run in runs):
+            name = f"agent {run.agent.name} {self._group.name}/{self._partition}"
+            started.append(crew.create_task(run.run(), name=name, context=context.copy()))
+            await run.stream.asked()
+        return started
+
+    def _new_unit(self, number: int, inputs: Mapping[str, Any]) -> Unit:
+        settings = self._site.settings
+        partitions = {name: info.partitions for name, info in self._site.topics.items()}
+        outbox = Outbox(self._site.app, partitions, record_bytes_max=settings.record_bytes_max)
+        self._hand.outbox = outbox
+        return Unit(number, outbox, inputs)
+
+    async def _run_units(self, held: Held, reader: Reader, crew: asyncio.TaskGroup) -> None:
+        while not self._is_stopping and (chunks := await self._next_chunks(reader)):
+            unit = self._new_unit(held.unit + 1, held.inputs)
+            await self._run_events(unit, chunks)
+            if unit.events:
+                await self._finish_unit(unit, held, crew)
+            else:
+                # Control records and gaps only: no transaction, stored with the next unit.
+                held.inputs = unit.inputs
+                await self._until_committed()
+                self._view.advance(held.position(self._partition))
+        if self._settling is not None:
+            await asyncio.wait({self._settling})
+
+    async def _next_chunks(self, reader: Reader) -> Sequence[Chunk]:
+        """What to run next; empty when the task stops."""
+        if self._leftover:
+            chunks, self._leftover = self._leftover, []
+            return chunks
+        settings = self._site.settings
+        fetch = reader.fetch(records_max=settings.unit_records_max, bytes_max=settings.unit_bytes_max)
+        name = f"fetch {self._group.name}/{self._partition}"
+        self._fetching = asyncio.create_task(fetch, name=name)
+        try:
+            await asyncio.wait({self._fetching})
+            return () if self._fetching.cancelled() else self._fetching.result()
+        finally:
+            self._fetching.cancel()
+            self._fetching = None
+
+    async def _run_events(self, unit: Unit, chunks: Sequence[Chunk]) -> None:
+        """Hand the events to the agents; what the unit's time bound leaves over is kept for the next."""
+        deadline = time.perf_counter() + self._site.settings.unit_time_max_s
+        for index, chunk in enumerate(chunks):
+            finished = await self._hand_out(chunk, deadline) if len(chunk) else 0
+            unit.events += finished
+            if finished < len(chunk):
+                unit.reached(chunk.topic, chunk.offsets[finished])
+                self._leftover = [chunk.tail(finished), *chunks[index + 1 :]]
+                return
+            unit.reached(chunk.topic, chunk.offset_next)
+            if time.perf_counter() >= deadline or self._is_stopping:
+                self._leftover = list(chunks[index + 1 :])
+                return
+
+    async def _hand_out(self, chunk: Chunk, deadline: float) -> int:
+        """Let every agent of the topic finish a run of its events; how many all of them finished."""
+        topic = self._group.inputs[chunk.topic]
+        self._check_placement(topic, chunk)
+        values = await self._decoded(topic, chunk)
+        for run in self._agents[chunk.topic]:
+            self._hand.take(run)
+            run.stream.hand_out(chunk, values, deadline)
+            finished = await run.stream.asked()
+            self._hand.release()
+            if finished < len(values):
+                values = values[:finished]
+            # Only the first agent may end the run; the others get the same events, to the last.
+            deadline = float("inf")
+        return len(values)
+
+    async def _decoded(self, topic: Topic[Any, Any], chunk: Chunk) -> list[Any]:
+        """The events up to the first that cannot be decoded. Raises: DecodeError when that is the first."""
+        values: list[Any] = []
+        began = time.perf_counter()
+        decode = topic.values.decode
+        try:
+            for start in range(0, len(chunk), _DECODE_SLICE):
+                raws = chunk.values[start : start + _DECODE_SLICE]
+                if topic.is_keyed and None in chunk.keys[start : start + _DECODE_SLICE]:
+                    raise DecodeError("an event has no key, and its topic declares one")
+                for raw in raws:
+                    values.append(None if raw is None else decode(raw))
+                if time.perf_counter() - began > SLICE_S:
+                    await asyncio.sleep(0)
+                    began = time.perf_counter()
+        except (msgspec.MsgspecError, UnicodeError, DecodeError) as error:
+            keyless = chunk.keys.index(None) if isinstance(error, DecodeError) else len(values)
+            del values[keyless:]
+            if not values:
+                raise DecodeError(
+                    f"the event cannot be decoded: {error}",
+                    topic=chunk.topic,
+                    partition=chunk.partition,
+                    offset=chunk.offsets[0],
+                ) from error
+        return values
+
+    def _check_placement(self, topic: Topic[Any, Any], chunk: Chunk) -> None:
+        key = chunk.keys[0]
+        if key is None or not topic.is_keyed or self._group.partitions == 1:
+            return
+        home = topic.partitioner.place(key, self._group.partitions)
+        if home != chunk.partition:
+            raise PartitionerMismatch(
+                f"the key {key[:80]!r} belongs to partition {home} by {topic.partitioner}",
+                topic=chunk.topic,
+                partition=chunk.partition,
+                offset=chunk.offsets[0],
+            )
+
+    async def _finish_unit(self, unit: Unit, held: Held, crew: asyncio.TaskGroup) -> None:
+        """Seal the unit, and start its commit as soon as the previous one is acknowledged."""
+        sealed = await seal(
+            unit, self._hand.tables(), changelog=self._group.changelog, partition=self._partition
+        )
+        held.unit, held.inputs = unit.number, unit.inputs
+        # Nothing of this unit is sent before the previous commit is acknowledged, and at most one
+        # committed unit waits to be applied.
+        await self._until_committed()
+        previous, self._committed = self._settling, asyncio.Event()
+        name = f"unit {unit.number} {self._group.name}/{self._partition}"
+        self._settling = crew.create_task(self._settle(sealed, held, previous, self._committed), name=name)
+
+    async def _until_committed(self) -> None:
+        if self._committed is not None:
+            await self._committed.wait()
+
+    async def _settle(
+        self,
+        sealed: SealedUnit,
+        held: Held,
+        previous: asyncio.Task[None] | None,
+        committed: asyncio.Event,
+    ) -> None:
+        """Commit, publish, apply: in this order."""
+        began = time.perf_counter()
+        offsets = await held.writer.commit(sealed.appends)
+        figures = self._site.figures
+        figures.commit_seconds += time.perf_counter() - began
+        figures.units += 1
+        figures.events += sealed.events
+        figures.rows += len(sealed.rows)
+        figures.outputs += sum(len(append.records) for append in sealed.appends[1:])
+        layer = dict(sealed.rows)
+        self._view.publish(layer, sealed.position)
+        committed.set()
+        if previous is not None:
+            await previous
+        changelog_next = offsets[TopicPartition(self._group.changelog, self._partition)]
+        await self._apply(sealed, held, changelog_next)
+        self._view.retire(layer)
+        for rows, changed in sealed.writes:
+            rows.applied(changed)
+
+    async def _apply(self, sealed: SealedUnit, held: Held, changelog_next: int) -> None:
+        """Write a committed unit into the store in slices; the last one carries the mark."""
+        changelog_id = self._site.topics[self._group.changelog].topic_id
+        mark = encode_mark(StoreMark(changelog_id, changelog_next, sealed.record))
+        last = max(0, (len(sealed.rows) - 1) // APPLY_ROWS_MAX * APPLY_ROWS_MAX)
+        for start in range(0, last, APPLY_ROWS_MAX):
+            held.store.write(sealed.rows[start : start + APPLY_ROWS_MAX])
+            await asyncio.sleep(0)
+        held.store.write(sealed.rows[last:], mark)
+
+
+def _first_cause(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that made a task fail: a named one before others, any before a cancellation."""
+    flat: list[BaseException] = []
+    waiting: list[BaseException] = [failures]
+    while waiting:
+        error = waiting.pop(0)
+        if isinstance(error, BaseExceptionGroup):
+            waiting.extend(error.exceptions)
+        else:
+            flat.append(error)
+    return min(flat, key=lambda e: (not isinstance(e, HeadraceError), isinstance(e, asyncio.CancelledError)))
