@@ -1,0 +1,99 @@
+"""The log on Apache Kafka."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from headrace.errors import Unavailable
+from headrace.events.position import TopicPartition
+from headrace.log.kafka.admin import Admin
+from headrace.log.kafka.connections import Connections
+from headrace.log.kafka.reader import KafkaReader
+from headrace.log.kafka.security import connection_security
+from headrace.log.kafka.writer import KafkaWriter
+from headrace.log.port import OffsetRange, TopicInfo, TopicSpec
+from headrace.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_POLL_TIMEOUT_MIN_S = 2.0
+
+
+class KafkaLog:
+    """Facts in Kafka topics: transactional writers, `read_committed` readers, a group for membership."""
+
+    def __init__(self, settings: Settings, *, address: str) -> None:
+        self._settings = settings
+        self._address = address
+        self._security: Mapping[str, Any] = {}
+        self._connections: Connections | None = None
+        self._admin_when_open: Admin | None = None
+        self._cluster_id = ""
+
+    async def open(self) -> None:
+        """See `Log.open`."""
+        self._security = connection_security(self._settings)
+        connections = self._connect("admin", self._settings.request_timeout_s)
+        try:
+            self._cluster_id = (await connections.metadata()).cluster_id
+        except BaseException:
+            await connections.close()
+            raise
+        self._connections = connections
+        self._admin_when_open = Admin(connections, self._settings)
+
+    async def close(self) -> None:
+        """See `Log.close`."""
+        if self._connections is not None:
+            await self._connections.close()
+        self._connections = self._admin_when_open = None
+
+    @property
+    def cluster_id(self) -> str:
+        """See `Log.cluster_id`."""
+        return self._cluster_id
+
+    async def provision(self, specs: Sequence[TopicSpec]) -> Mapping[str, TopicInfo]:
+        """See `Log.provision`."""
+        return await self._admin.provision(specs)
+
+    async def describe(self, names: Sequence[str]) -> Mapping[str, TopicInfo]:
+        """See `Log.describe`."""
+        return await self._admin.describe(names)
+
+    async def topics(self) -> Sequence[TopicInfo]:
+        """See `Log.topics`."""
+        return await self._admin.topics()
+
+    async def offsets(self, places: Sequence[TopicPartition]) -> Mapping[TopicPartition, OffsetRange]:
+        """See `Log.offsets`."""
+        return await self._admin.offsets(places)
+
+    async def reader(self, positions: Mapping[TopicPartition, int]) -> KafkaReader:
+        """See `Log.reader`."""
+        # A poll is answered within half a second: a node that is silent for a third of the patience
+        # is given up, so that another leader can be found within it.
+        timeout_s = max(self._settings.request_timeout_s / 3, _POLL_TIMEOUT_MIN_S)
+        reader = KafkaReader(self._connect("reader", timeout_s), self._settings, positions)
+        reader.open()
+        return reader
+
+    async def writer(self, transactional_id: str) -> KafkaWriter:
+        """See `Log.writer`."""
+        connections = self._connect(transactional_id, self._settings.request_timeout_s)
+        writer = KafkaWriter(connections, self._settings, transactional_id, self._admin)
+        try:
+            await writer.open()
+        except BaseException:
+            await writer.close()
+            raise
+        return writer
+
+    @property
+    def _admin(self) -> Admin:
+        if self._admin_when_open is None:
+            raise Unavailable("the log is not open")
+        return self._admin_when_open
+
+    def _connect(self, role: str, timeout_s: float) -> Connections:
+        return Connections(self._address, self._security, client_id=f"headrace-{role}", timeout_s=timeout_s)

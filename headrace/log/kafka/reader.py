@@ -1,0 +1,325 @@
+"""Committed records of some partitions, read ahead over long polls, one per leader."""
+
+import asyncio
+import logging
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+from aiokafka.errors import KafkaError
+from aiokafka.protocol.fetch import FetchRequest
+
+from headrace.errors import LogError, OffsetOutOfRange, TopicMismatch, Unavailable
+from headrace.events.position import TopicPartition
+from headrace.log.kafka.codes import LEADER_MOVED, Code, refusal
+from headrace.log.kafka.connections import Connections
+from headrace.log.kafka.records import Columns, MessageSet, offset_after
+from headrace.log.port import Chunk
+from headrace.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_BUFFER_BYTES_MAX = 8 * 1024 * 1024
+_ANSWER_BYTES_MAX = 2 * 1024 * 1024
+_PARTITION_BYTES_MAX = 512 * 1024
+"""Bounds of one answer, so that taking it off the wire stays short."""
+_POLL_WAIT_MS = 500
+_READ_COMMITTED = 1
+_SLICE_S = 0.0015
+_RETRY_S, _RETRY_MAX_S = 0.02, 0.5
+_MISSING_TOPIC_S = 3.0
+"""How long a topic may be unknown, as a new one is until every broker has heard of it."""
+
+
+class _Source:
+    """One partition: how far it is fetched, what is buffered, how far it was handed out."""
+
+    def __init__(self, place: TopicPartition, offset: int) -> None:
+        self.place = place
+        self.offset_to_fetch = offset
+        self.offset_next = offset
+        self.offset_told = offset
+        self.high_watermark = -1
+        self.sets: deque[MessageSet] = deque()
+        self.columns = Columns()
+        self.leader = -1
+        self.topic_id = ""
+        self.silent_since: float | None = None
+        self.failure: LogError | None = None
+
+    @property
+    def has_news(self) -> bool:
+        return bool(self.sets) or len(self.columns) > 0 or self.offset_next > self.offset_told
+
+    async def read(self, *, records_max: int, bytes_max: int, until: float) -> float:
+        """Fill the columns from the buffered sets in slices; the end of the slice it stopped in."""
+        while self.sets and len(self.columns) < records_max and self.columns.size_bytes < bytes_max:
+            first = self.sets[0]
+            try:
+                is_used_up = first.read_into(
+                    self.columns, records_max=records_max, bytes_max=bytes_max, until=until
+                )
+            except (LogError, KafkaError, ValueError) as error:
+                self._give_up(error, first.offset_next)
+                is_used_up = False
+            self.offset_next, self.high_watermark = first.offset_next, first.high_watermark
+            if is_used_up:
+                self.sets.popleft()
+            if time.perf_counter() >= until:
+                await asyncio.sleep(0)
+                until = time.perf_counter() + _SLICE_S
+        return until
+
+    def _give_up(self, error: Exception, offset: int) -> None:
+        """Nothing behind damaged records is ever handed out; the error is raised by the next fetch."""
+        self.sets.clear()
+        self.leader = -1
+        topic, partition = self.place
+        what = f"the records cannot be read: {error}"
+        self.failure = LogError(what, topic=topic, partition=partition, offset=offset)
+        self.failure.__cause__ = error
+
+    def take(self, records_max: int) -> Chunk | None:
+        """What the columns hold, as a chunk; None when there is no progress to tell."""
+        columns, offset_next = self.columns, self.offset_next
+        if len(columns) > records_max:
+            columns = self.columns.split(records_max)
+            offset_next = columns.offsets[-1] + 1
+        else:
+            self.columns = Columns()
+        if offset_next <= self.offset_told:
+            return None
+        self.offset_told = offset_next
+        return Chunk(
+            self.place.topic,
+            self.place.partition,
+            columns.offsets,
+            columns.timestamps_ms,
+            columns.keys,
+            columns.values,
+            columns.headers,
+            offset_next,
+            self.high_watermark,
+        )
+
+
+class KafkaReader:
+    """A reader without a consumer group: `read_committed`, from given offsets, never reset.
+
+    It owns its connections. Answers of the brokers are buffered as they come and read into columns
+    in `fetch`, so that no more records are built at once than the caller asks for.
+    """
+
+    def __init__(
+        self, connections: Connections, settings: Settings, positions: Mapping[TopicPartition, int]
+    ) -> None:
+        self._connections = connections
+        self._timeout_s = settings.request_timeout_s
+        self._sources = [_Source(place, offset) for place, offset in positions.items()]
+        self._by_place = {source.place: source for source in self._sources}
+        self._turn = 0
+        self._buffered_bytes = 0
+        self._failure: BaseException | None = None
+        self._has_arrived = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        self._is_stale = asyncio.Event()
+        self._polls: dict[int, asyncio.Task[None]] = {}
+        self._lead: asyncio.Task[None] | None = None
+
+    def open(self) -> None:
+        """Begin to read ahead."""
+        self._lead = self._start(self._follow_leaders(), "headrace-kafka-reader")
+
+    async def fetch(self, *, records_max: int, bytes_max: int) -> Sequence[Chunk]:
+        """See `Reader.fetch`."""
+        while True:
+            self._has_arrived.clear()
+            self._raise_failures()
+            if chunks := await self._collect(records_max, bytes_max):
+                return chunks
+            await self._has_arrived.wait()
+
+    async def close(self) -> None:
+        """See `Reader.close`."""
+        tasks = [task for task in (self._lead, *self._polls.values()) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._connections.close()
+
+    async def _collect(self, records_max: int, bytes_max: int) -> list[Chunk]:
+        """One chunk of each partition that has news, in turn, within the bounds."""
+        turn, self._turn = self._turn, (self._turn + 1) % max(1, len(self._sources))
+        chosen: list[tuple[_Source, int]] = []
+        until = time.perf_counter() + _SLICE_S
+        for source in chain(self._sources[turn:], self._sources[:turn]):
+            if not source.has_news:
+                continue
+            until = await source.read(records_max=records_max, bytes_max=bytes_max, until=until)
+            chosen.append((source, records_max))
+            records_max -= len(source.columns)
+            bytes_max -= source.columns.size_bytes
+            if records_max <= 0 or bytes_max <= 0:
+                break
+        # No await from here on: a cancelled fetch leaves everything in the columns.
+        chunks = [chunk for source, limit in chosen if (chunk := source.take(limit)) is not None]
+        self._buffered_bytes = sum(each.size_bytes for source in self._sources for each in source.sets)
+        if self._buffered_bytes < _BUFFER_BYTES_MAX:
+            self._has_room.set()
+        return chunks
+
+    def _raise_failures(self) -> None:
+        """What went wrong, once all that came before it has been handed out."""
+        if self._failure is not None:
+            raise self._failure
+        now = time.monotonic()
+        for source in self._sources:
+            if source.has_news:
+                continue
+            if source.failure is not None:
+                raise source.failure
+            if source.silent_since is not None and now - source.silent_since >= self._timeout_s:
+                source.silent_since = now
+                what = f"no broker has answered for {self._timeout_s:g} s"
+                raise Unavailable(what, topic=source.place.topic, partition=source.place.partition)
+
+    async def _follow_leaders(self) -> None:
+        """Ask who leads, keep one poll per leader, and ask again whenever a poll gives up."""
+        retry_s = _RETRY_S
+        while True:
+            asked_at = time.monotonic()
+            self._is_stale.clear()
+            try:
+                await self._find_leaders()
+            except Unavailable as error:
+                logger.debug("leaders cannot be found: %s", error)
+                self._mark_silent(self._sources)
+                self._is_stale.set()
+            led = {source.leader for source in self._sources if source.leader >= 0}
+            for node in led:
+                if node not in self._polls or self._polls[node].done():
+                    self._polls[node] = self._start(self._poll(node), f"headrace-kafka-poll-{node}")
+            await self._is_stale.wait()
+            was_calm = time.monotonic() - asked_at > 2 * _RETRY_MAX_S
+            retry_s = _RETRY_S if was_calm else min(retry_s * 2, _RETRY_MAX_S)
+            await asyncio.sleep(retry_s)
+
+    async def _find_leaders(self) -> None:
+        topics = sorted({source.place.topic for source in self._sources})
+        metadata = await self._connections.metadata(topics)
+        for source in self._sources:
+            view = metadata.topics.get(source.place.topic)
+            if view is None or source.place.partition not in view.leaders:
+                self._mark_missing(source)
+                continue
+            if source.topic_id and view.topic_id != source.topic_id:
+                self._fail(source, TopicMismatch("the topic was recreated", topic=source.place.topic))
+                continue
+            source.topic_id = view.topic_id
+            source.leader = view.leaders[source.place.partition]
+            if source.leader < 0:
+                self._mark_silent([source])
+                self._is_stale.set()
+
+    async def _poll(self, node: int) -> None:
+        """Fetch from one node, one request after the other, as long as it leads a partition."""
+        turn = 0
+        while True:
+            await self._has_room.wait()
+            mine = [s for s in self._sources if s.leader == node and s.failure is None]
+            if not mine:
+                return
+            turn = (turn + 1) % len(mine)
+            request = _fetch_request([*mine[turn:], *mine[:turn]])
+            try:
+                response = await self._connections.send(node, request)
+            except Unavailable as error:
+                logger.debug("node %s gives no records: %s", node, error)
+                self._mark_silent(mine)
+                for source in mine:
+                    source.leader = -1
+                self._is_stale.set()
+                return
+            await self._accept(response.topics)
+
+    async def _accept(self, topics: Iterable[Any]) -> None:
+        """Put an answer into the buffer."""
+        until = time.perf_counter() + _SLICE_S
+        for topic, partitions in topics:
+            for partition, code, high_watermark, _, _, aborted, _, data in partitions:
+                source = self._by_place[TopicPartition(topic, partition)]
+                if code != Code.NONE:
+                    self._refuse(source, code)
+                    continue
+                source.silent_since = None
+                if data:
+                    self._buffer(source, data, aborted or (), high_watermark)
+                if time.perf_counter() >= until:
+                    await asyncio.sleep(0)
+                    until = time.perf_counter() + _SLICE_S
+
+    def _buffer(
+        self, source: _Source, data: bytes, aborted: Sequence[tuple[int, int]], high_watermark: int
+    ) -> None:
+        begin = source.offset_to_fetch
+        source.offset_to_fetch = offset_after(data, begin)
+        if source.offset_to_fetch == begin:
+            return  # not one whole batch; this partition comes first in a later request
+        source.sets.append(MessageSet(data, aborted, offset_next=begin, high_watermark=high_watermark))
+        self._buffered_bytes += len(data)
+        if self._buffered_bytes >= _BUFFER_BYTES_MAX:
+            self._has_room.clear()
+        self._has_arrived.set()
+
+    def _refuse(self, source: _Source, code: int) -> None:
+        topic, partition = source.place
+        if code in LEADER_MOVED:
+            source.leader = -1
+            self._mark_silent([source])
+            self._is_stale.set()
+        elif code == Code.OFFSET_OUT_OF_RANGE:
+            what, offset = "the log does not hold this offset", source.offset_to_fetch
+            self._fail(source, OffsetOutOfRange(what, topic=topic, partition=partition, offset=offset))
+        else:
+            self._fail(source, refusal("it cannot be read", code, topic=topic, partition=partition))
+
+    def _mark_missing(self, source: _Source) -> None:
+        self._mark_silent([source])
+        self._is_stale.set()
+        if time.monotonic() - (source.silent_since or 0.0) >= min(_MISSING_TOPIC_S, self._timeout_s):
+            topic, partition = source.place
+            self._fail(source, TopicMismatch("it does not exist", topic=topic, partition=partition))
+
+    def _mark_silent(self, sources: Iterable[_Source]) -> None:
+        now = time.monotonic()
+        for source in sources:
+            if source.silent_since is None:
+                source.silent_since = now
+        self._has_arrived.set()
+
+    def _fail(self, source: _Source, error: LogError) -> None:
+        source.failure = error
+        source.leader = -1
+        self._has_arrived.set()
+
+    def _start(self, work: Any, name: str) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._note_end)
+        return task
+
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        """An error that ends the reading ahead is raised by the next fetch."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failure = error
+            self._has_arrived.set()
+
+
+def _fetch_request(sources: Sequence[_Source]) -> FetchRequest:
+    topics: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
+    for source in sources:
+        topic, partition = source.place
+        topics[topic].append((partition, source.offset_to_fetch, _PARTITION_BYTES_MAX))
+    return FetchRequest(_POLL_WAIT_MS, 1, _ANSWER_BYTES_MAX, _READ_COMMITTED, list(topics.items()))
