@@ -103,7 +103,8 @@ class Maintenance:
 def _partitions(db: sqlite3.Connection) -> list[_Partition]:
     rows = db.execute(
         "SELECT place, is_compacted, retention_ms, compaction_lag_ms, start_offset, clean_until,"
-        " clean_records FROM partitions JOIN topics USING (topic) WHERE is_compacted OR retention_ms >= 0 ORDER BY place"
+        " clean_records FROM partitions JOIN topics USING (topic)"
+        " WHERE is_compacted OR retention_ms >= 0 ORDER BY place"
     )
     return [_Partition(*row) for row in rows]
 

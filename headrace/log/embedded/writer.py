@@ -82,7 +82,7 @@ class EmbeddedWriter:
 
 
 def _append(db: sqlite3.Connection, append: Append, appended_ms: int) -> tuple[int, int]:
-    """Insert the records batch by batch: while one is inserted the loop runs, and then the next is encoded."""
+    """Insert the records batch by batch: while SQLite takes one the event loop runs."""
     partition = _partition(db, append)
     base = partition.end
     for batch in batches(

@@ -1,0 +1,29 @@
+"""The log that the settings name."""
+
+from headrace.errors import SettingsError
+from headrace.log.embedded.log import EmbeddedLog
+from headrace.log.port import Log
+from headrace.log.simulated.log import SimulatedLog
+from headrace.settings import Settings
+
+SCHEMES = ("embedded://path/to/log.db", "kafka://host:9092[,host:9092]", "simulated://")
+
+
+def connect(settings: Settings) -> Log:
+    """The log at the address `settings.log`, not yet opened. Raises: SettingsError."""
+    scheme, separator, address = settings.log.partition("://")
+    match scheme if separator else "":
+        case "embedded" if address:
+            return EmbeddedLog(address)
+        case "kafka" if address:
+            # Loaded only where it is asked for: the embedded log has no use for a Kafka client.
+            from headrace.log.kafka.log import KafkaLog
+
+            return KafkaLog(settings, address=address)
+        case "simulated" if not address:
+            return SimulatedLog()
+        case _:
+            raise SettingsError(
+                f"{settings.log!r} is not the address of a log",
+                hint=f"Write one of {', '.join(SCHEMES)} into HEADRACE_LOG.",
+            )
