@@ -1,0 +1,56 @@
+# One command each; `make demo` and `make test` need nothing but make and Python 3.11 or newer.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.PHONY: help demo run test check bench control docs clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PYTHONS := $(PYTHON) python3.13 python3.12 python3.11 python3
+APP ?= app.loyalty
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+demo: $(READY) ## replay a year of purchases through three services, then serve (EXIT=1: stop after the verdict; LOG=kafka)
+	@$(BIN)/python -m app.demo $(if $(filter-out 0,$(EXIT)),--exit) $(if $(LOG),--log $(LOG))
+
+run: $(READY) ## run one worker (APP=app.checkout, app.promotions or app.loyalty)
+	@$(BIN)/headrace -A $(APP) worker -l info
+
+test: $(READY) ## run every test suite that this machine can run, and say which it cannot
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY) ## format, lint, types and the tidy test; changes nothing
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q tests/test_tidy.py
+
+bench: $(READY) ## measure headrace and its peers on one broker (QUICK=1: a short run)
+	@$(BIN)/python -m bench $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
+
+control: $(READY) ## point the kill -9 harness at plain faust-streaming and report its miscount
+	@$(BIN)/python -m bench.control $(ARGS)
+
+docs: $(READY) ## check the documents: links lead somewhere, code blocks compile, examples run
+	@$(BIN)/python -m pytest -q tests/test_docs.py
+
+clean: ## remove the environment, caches and local data
+	@rm -rf $(VENV) .headrace .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+
+# The newest interpreter that works: version managers leave names on the PATH that only print an error.
+$(READY): pyproject.toml
+	@chosen=; for name in $(PYTHONS); do \
+	  if "$$name" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
+	  then chosen=$$name; break; fi; done; \
+	if [ -z "$$chosen" ]; then \
+	  echo 'No Python 3.11 or newer with the venv module was found (tried: $(strip $(PYTHONS))).' >&2; \
+	  echo 'Install one (on Debian also python3-venv), or name it: make PYTHON=/path/to/python3 ...' >&2; exit 1; fi; \
+	if ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+	  echo "Building $(VENV) with $$("$$chosen" --version)"; "$$chosen" -m venv --clear $(VENV); fi; \
+	echo 'Installing headrace and its tools into $(VENV)'; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $(READY)

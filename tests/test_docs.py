@@ -1,0 +1,171 @@
+"""What the documents say is true: links lead somewhere, code compiles, examples run.
+
+A fenced block whose info string begins with `python` must compile. `python run` runs as a script and
+must end well; `python service` is started as a worker, must become ready, and must stop in peace.
+"""
+
+import ast
+import asyncio
+import os
+import re
+import signal
+import socket
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+RUN_TIMEOUT_S = 60.0
+READY_TIMEOUT_S = 30.0
+POLL_S = 0.1
+
+_FENCE = re.compile(r"^(`{3,}|~{3,})[ \t]*([^\n`]*)\n(.*?)^\1[ \t]*$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"!?\[[^\]]*\]\(\s*<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\s*\)")
+_HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of code in a document."""
+
+    file: Path
+    line: int
+    words: tuple[str, ...]
+    code: str
+
+    @property
+    def place(self) -> str:
+        return f"{self.file.relative_to(ROOT)}:{self.line}"
+
+
+def documents() -> list[Path]:
+    top = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md")]
+    return [file for file in top if file.is_file()] + sorted((ROOT / "docs").rglob("*.md"))
+
+
+def python_blocks(word: str | None = None) -> Iterator[Block]:
+    for file in documents():
+        text = file.read_text("utf-8")
+        for match in _FENCE.finditer(text):
+            words = tuple(match[2].split())
+            if words[:1] == ("python",) and (word is None or word in words):
+                yield Block(file, text.count("\n", 0, match.start()) + 1, words, match[3])
+
+
+def anchors(file: Path) -> set[str]:
+    prose = _FENCE.sub("", file.read_text("utf-8"))
+    names: set[str] = set()
+    for heading in _HEADING.findall(prose):
+        words = re.sub(r"[^\w\- ]", "", re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower())
+        names.add(words.strip().replace(" ", "-"))
+    return names
+
+
+def test_every_link_between_documents_leads_somewhere() -> None:
+    broken = []
+    for file in documents():
+        prose = _FENCE.sub("", file.read_text("utf-8"))
+        for target in _LINK.findall(re.sub(r"`[^`\n]*`", "", prose)):
+            if re.match(r"[a-z][a-z0-9+.-]*:", target):
+                continue
+            path, _, anchor = target.partition("#")
+            there = (file.parent / path).resolve() if path else file
+            is_anchored = not anchor or there.suffix != ".md" or anchor in anchors(there)
+            if not there.is_relative_to(ROOT) or not there.exists() or not is_anchored:
+                broken.append(f"{file.relative_to(ROOT)}: {target}")
+    assert broken == []
+
+
+def test_every_python_block_compiles() -> None:
+    broken = []
+    for block in python_blocks():
+        try:
+            compile(block.code, block.place, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        except SyntaxError as error:
+            broken.append(f"{block.place}: {error}")
+    assert broken == []
+
+
+def surroundings(**more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
+    return kept | {"PYTHONPATH": str(ROOT)} | more
+
+
+async def test_every_block_marked_run_ends_well(tmp_path: Path) -> None:
+    for number, block in enumerate(python_blocks("run")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        script = folder / "example.py"
+        script.write_text(block.code)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            str(script),
+            cwd=folder,
+            env=surroundings(),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output = await finished(process)
+        assert process.returncode == 0, f"{block.place} ended with {process.returncode}:\n{output}"
+
+
+async def finished(process: asyncio.subprocess.Process) -> str:
+    """What the process wrote; it is killed when it does not end in time."""
+    try:
+        async with asyncio.timeout(RUN_TIMEOUT_S):
+            return (await process.communicate())[0].decode(errors="replace")
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def test_every_block_marked_service_becomes_ready_and_stops_in_peace(tmp_path: Path) -> None:
+    for number, block in enumerate(python_blocks("service")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "service.py").write_text(block.code)
+        port = free_port()
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "headrace", "-A", "service", "worker", "-l", "info"),
+            cwd=folder,
+            env=surroundings(HEADRACE_HTTP=f"127.0.0.1:{port}"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        answered = await becomes_ready(process, port)
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+        output = await finished(process)
+        assert answered, f"{block.place} did not become ready:\n{output}"
+        assert process.returncode == 0, f"{block.place} stopped with {process.returncode}:\n{output}"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def becomes_ready(process: asyncio.subprocess.Process, port: int) -> bool:
+    try:
+        async with asyncio.timeout(READY_TIMEOUT_S):
+            while process.returncode is None:
+                if await asyncio.to_thread(is_ready, port):
+                    return True
+                await asyncio.sleep(POLL_S)
+    except TimeoutError:
+        return False
+    return False
+
+
+def is_ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
