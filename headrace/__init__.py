@@ -1,1 +1,37 @@
-"""headrace: business events folded into local tables, exactly once, served over HTTP."""
+"""headrace: business events folded into local tables, exactly once, served over HTTP.
+
+    App, Event, Correction, Topic, Table, Stream, Position, Settings: what a service is written with
+    errors:   everything that can go wrong, as one tree
+
+The map of the package is in ARCHITECTURE.md.
+"""
+
+from headrace import errors
+from headrace.app import App
+from headrace.errors import HeadraceError
+from headrace.events.event import Correction, Event
+from headrace.events.position import Position, Token, TopicPartition
+from headrace.flow.agent import Agent
+from headrace.flow.sending import Sent
+from headrace.flow.stream import Delivery, Stream
+from headrace.flow.topic import Topic
+from headrace.settings import Settings
+from headrace.tables.table import Table
+
+__all__ = [
+    "Agent",
+    "App",
+    "Correction",
+    "Delivery",
+    "Event",
+    "HeadraceError",
+    "Position",
+    "Sent",
+    "Settings",
+    "Stream",
+    "Table",
+    "Token",
+    "Topic",
+    "TopicPartition",
+    "errors",
+]

@@ -108,7 +108,9 @@ class AgentReturned(EventError):
 class PartitionerMismatch(EventError):
     """An event lies in another partition than the declared partitioner gives for its key."""
 
-    hint = "Declare the topic's real partitioner: app.topic(..., partitioner='crc32') for librdkafka's default."
+    hint = (
+        "Declare the topic's real partitioner: app.topic(..., partitioner='crc32') for librdkafka's default."
+    )
 
 
 class RecordTooLarge(EventError):

@@ -1,5 +1,6 @@
 """A partition as readers see it: committed rows with the position they stand for, together or not at all."""
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from enum import Enum
 
@@ -31,6 +32,8 @@ class PartitionView:
         self.group = group
         self.partition = partition
         self.state = ViewState.RESTORING
+        self.served = asyncio.Event()
+        """Set while the partition answers."""
         self.position = Position()
         """What the rows contain: next offsets of the task's inputs."""
         self.restore_start = 0
@@ -43,10 +46,12 @@ class PartitionView:
         """Begin to answer, from a store that stands at this position."""
         self._store, self._layers, self.position = store, (), position
         self.state = ViewState.SERVING
+        self.served.set()
 
     def close(self, state: ViewState = ViewState.CLOSED) -> None:
         """Stop answering; the store may be closed right after."""
         self.state, self._store, self._layers = state, None, ()
+        self.served.clear()
 
     def publish(self, layer: Layer, position: Position) -> None:
         """Show a committed unit: its rows and the position they stand for."""

@@ -1,0 +1,124 @@
+"""What an app is made of: topics, agents, tables, and what is served; checked as it is declared."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from headrace.errors import DeclarationError
+from headrace.flow.agent import Agent
+from headrace.flow.topic import Topic
+from headrace.http.source import Endpoint, UserRoute
+from headrace.tables.table import Table
+
+_RESERVED_PATHS = ("/livez", "/readyz", "/metrics", "/openapi.json", "/")
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A table that is readable at a path."""
+
+    table: Table[Any, Any]
+    path: str
+
+
+@dataclass(slots=True)
+class Declarations:
+    """Everything declared on one app; holds nothing of a run."""
+
+    app_id: str
+    topics: dict[str, Topic[Any, Any]] = field(default_factory=dict)
+    agents: list[Agent] = field(default_factory=list)
+    tables: dict[str, Table[Any, Any]] = field(default_factory=dict)
+    served: list[Serving] = field(default_factory=list)
+    routes: list[UserRoute] = field(default_factory=list)
+    starts_latest: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        check_app_id(self.app_id)
+
+    def add_topic(self, topic: Topic[Any, Any], *, start: str) -> None:
+        """Register a topic. Raises: DeclarationError when its name is taken by another declaration."""
+        if start not in ("earliest", "latest"):
+            raise DeclarationError(
+                f"start={start!r} of topic {topic.name} is neither 'earliest' nor 'latest'"
+            )
+        if topic.name in self.topics:
+            raise DeclarationError(f"topic {topic.name} is declared twice", hint="Share one declaration.")
+        self.topics[topic.name] = topic
+        if start == "latest":
+            self.starts_latest.add(topic.name)
+
+    def add_agent(self, agent: Agent) -> None:
+        """Register an agent. Raises: DeclarationError: its name is taken, or its topic is another app's."""
+        if any(known.name == agent.name for known in self.agents):
+            raise DeclarationError(f"agent {agent.name} is declared twice", hint="Give one of them a name=.")
+        if self.topics.get(agent.topic.name) is not agent.topic:
+            raise DeclarationError(
+                f"agent {agent.name} reads topic {agent.topic.name}, which is not declared on this app"
+            )
+        self.agents.append(agent)
+
+    def add_table(self, table: Table[Any, Any]) -> None:
+        """Register a table. Raises: DeclarationError when its name is taken."""
+        if table.name in self.tables:
+            raise DeclarationError(f"table {table.name} is declared twice", hint="Share one declaration.")
+        self.tables[table.name] = table
+
+    def serve(self, table: Table[Any, Any], path: str) -> None:
+        """Make a table readable. Raises: DeclarationError for a path that is taken or malformed."""
+        self._check_path(path)
+        if self.tables.get(table.name) is not table:
+            raise DeclarationError(f"table {table.name} is served, but not declared on this app")
+        self.served.append(Serving(table, path))
+
+    def add_route(self, path: str, endpoint: Endpoint, methods: Sequence[str]) -> None:
+        """Register an endpoint. Raises: DeclarationError for a path that is taken or malformed."""
+        if not path.startswith("/"):
+            raise DeclarationError(f"the path {path!r} does not begin with a slash")
+        served = {serving.path for serving in self.served}
+        if path in served or path in _RESERVED_PATHS:
+            raise DeclarationError(f"the path {path} is taken already")
+        self.routes.append(UserRoute(path=path, endpoint=endpoint, methods=tuple(m.upper() for m in methods)))
+
+    def _check_path(self, path: str) -> None:
+        parts = path.split("/")[1:]
+        if not path.startswith("/") or not all(parts) or any(c in path for c in "{}?#% "):
+            raise DeclarationError(f"{path!r} is no path for a table", hint="Write it like '/balances'.")
+        taken = {serving.path for serving in self.served} | {route.path for route in self.routes}
+        if path in taken or path in _RESERVED_PATHS:
+            raise DeclarationError(f"the path {path} is taken already")
+
+
+def check_app_id(app_id: str) -> None:
+    """Refuse an id that cannot be part of a topic name. Raises: DeclarationError."""
+    if (
+        not app_id
+        or len(app_id) > 150
+        or not all(c.isascii() and (c.isalnum() or c in "._-") for c in app_id)
+    ):
+        raise DeclarationError(
+            f"{app_id!r} cannot be the id of an app",
+            hint="It becomes part of topic names: letters, digits, dot, dash and underscore.",
+        )
+
+
+def inferred_types(
+    what: str, key_type: Any, value_type: Any, default: Callable[[], Any] | None
+) -> tuple[Any, Any]:
+    """The key and value type of a table, as Faust infers them: text keys, and the type of the default."""
+    if value_type is None:
+        if not isinstance(default, type):
+            raise DeclarationError(
+                f"{what} declares no value type", hint="Give it a value_type= or a default=."
+            )
+        value_type = default
+    return (str if key_type is None else key_type), value_type
+
+
+def refuse_options(what: str, options: Mapping[str, Any], known: Mapping[str, str]) -> None:
+    """Refuse options that Faust has and headrace does not. Raises: DeclarationError, TypeError."""
+    for name, value in options.items():
+        if name not in known:
+            raise TypeError(f"{what} got an unexpected argument {name!r}")
+        if value is not None:
+            raise DeclarationError(f"{what}: {name}= is not supported", hint=known[name])

@@ -1,0 +1,114 @@
+"""Keeps one task of this worker running: the one error path, from failure to the next take-over."""
+
+import asyncio
+import logging
+from enum import Enum
+
+from headrace.errors import Fenced, HeadraceError
+from headrace.flow.group import Group
+from headrace.flow.task import Task, Worksite
+from headrace.log.port import Membership
+from headrace.tables.view import PartitionView, ViewState
+
+logger = logging.getLogger(__name__)
+
+
+class KeeperState(Enum):
+    """What a keeper is doing."""
+
+    RUNNING = "running"
+    WAITING = "waiting"
+    """Failed, and about to take over again."""
+    STOPPING = "stopping"
+    DONE = "done"
+
+
+class Keeper:
+    """Runs a task until it is stopped; a recoverable failure closes it and takes it over again."""
+
+    def __init__(self, site: Worksite, group: Group, partition: int, membership: Membership) -> None:
+        self.group = group
+        self.partition = partition
+        self.state = KeeperState.RUNNING
+        self.view = PartitionView(group.name, partition)
+        self._site = site
+        self._membership = membership
+        self._task: Task | None = None
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Finish the unit in hand, commit, close; `run` then returns."""
+        self.state = KeeperState.STOPPING
+        self._stopping.set()
+        if self._task is not None:
+            self._task.stop()
+
+    async def run(self) -> None:
+        """Keep the task until `stop`, or until the group says that it is another worker's.
+
+        Raises: the error of a task that cannot go on.
+        """
+        failures = 0
+        try:
+            while not self._stopping.is_set():
+                events_before = self._site.figures.events
+                try:
+                    await self._run_once()
+                except HeadraceError as error:
+                    if not error.is_recoverable:
+                        raise
+                    self._note(error)
+                    # Progress since the last failure says that this is a new trouble.
+                    failures = 0 if self._site.figures.events > events_before else failures + 1
+                    if self._stopping.is_set() or not await self._may_reopen(error, failures):
+                        return
+        finally:
+            self.state = KeeperState.DONE
+            self.view.close()
+
+    async def _run_once(self) -> None:
+        """Run the task; a stop during its take-over cancels it, there is no unit in hand yet."""
+        self.view.close(ViewState.RESTORING)
+        self._task = Task(self._site, self.group, self.partition, self.view)
+        name = f"task {self.group.name}/{self.partition}"
+        running = asyncio.create_task(self._task.run(), name=name)
+        stopping = asyncio.create_task(self._stopping.wait(), name=f"stop of {name}")
+        try:
+            await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not running.done() and self.view.state is ViewState.RESTORING:
+                running.cancel()
+            await asyncio.wait({running})
+            if not running.cancelled():
+                running.result()
+        finally:
+            stopping.cancel()
+            if not running.done():
+                running.cancel()
+                await asyncio.wait({running})
+            self._task = None
+
+    def _note(self, error: HeadraceError) -> None:
+        kind = type(error).__name__
+        counts = self._site.figures.failures
+        counts[kind] = counts.get(kind, 0) + 1
+        logger.warning("Task %s/%s failed and is closed: %s", self.group.name, self.partition, error)
+
+    async def _may_reopen(self, error: HeadraceError, failures: int) -> bool:
+        """Wait before the next take-over; false when the partition is not ours any more."""
+        self.state = KeeperState.WAITING
+        self.view.close(ViewState.RESTORING)
+        if isinstance(error, Fenced):
+            # A zombie must not fence the rightful owner back: ask the group first.
+            confirmed = await self._membership.confirm()
+            if self.partition not in confirmed.partitions.get(self.group.changelog, frozenset()):
+                logger.warning("Task %s/%s is given up to its new owner", self.group.name, self.partition)
+                return False
+        settings = self._site.settings
+        wait_s = min(settings.reopen_backoff_s * 2 ** min(failures, 16), settings.reopen_backoff_max_s)
+        try:
+            async with asyncio.timeout(wait_s):
+                await self._stopping.wait()
+            return False
+        except TimeoutError:
+            self.state = KeeperState.RUNNING
+            return True

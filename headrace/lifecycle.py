@@ -1,0 +1,92 @@
+"""Where Faust's worker and our runtime meet: what Faust starts, and how a failure ends the process."""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, cast
+
+from faust.app.base import BootStrategy
+from mode import Service
+from mode.types import ServiceT
+
+from headrace.errors import HeadraceError
+from headrace.runtime import Runtime
+
+if TYPE_CHECKING:
+    from headrace.app import App
+
+logger = logging.getLogger(__name__)
+
+
+class RuntimeService(Service):
+    """The runtime as a service of Faust's worker: started with it, stopped with it, fatal to it."""
+
+    def __init__(self, app: "App", **options: Any) -> None:
+        super().__init__(**options)
+        self._app = app
+        self.runtime: Runtime | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._ended = asyncio.Event()
+
+    async def on_start(self) -> None:
+        """Begin the run; its HTTP server answers probes from here on."""
+        self.runtime = self._app.new_runtime()
+        self._running = asyncio.create_task(self.runtime.run(), name="headrace runtime")
+
+    @Service.task
+    async def _watch(self) -> None:
+        """Raise what ends the run, so that the worker ends with exit status 1."""
+        assert self._running is not None
+        await asyncio.wait({self._running})
+        try:
+            if not self._running.cancelled() and (error := first_cause(self._running.exception())):
+                logger.critical("%s: %s", type(error).__name__, error)
+                raise error
+        finally:
+            self._ended.set()
+
+    async def on_stop(self) -> None:
+        """Let the run finish its units in hand and close."""
+        if self.runtime is None or self._running is None:
+            return
+        self.runtime.stop()
+        timeout_s = self.runtime.settings.stop_timeout_s * 1.1
+        _, late = await asyncio.wait({self._running}, timeout=timeout_s)
+        for task in late:
+            logger.warning("The run did not stop within %s s and is cancelled", timeout_s)
+            task.cancel()
+            await asyncio.wait({task})
+
+    async def wait_ready(self) -> None:
+        """Return once every partition of the first assignment is served, or the run has ended."""
+        while self.runtime is None:
+            await self.sleep(0)
+        ready = asyncio.create_task(self.runtime.ready.wait(), name="ready")
+        ended = asyncio.create_task(self._ended.wait(), name="ended")
+        try:
+            await asyncio.wait({ready, ended}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ready.cancel()
+            ended.cancel()
+
+
+class Boot(BootStrategy):
+    """Starts our runtime instead of Faust's consumer, producer, tables and web server."""
+
+    enable_kafka = False
+
+    def server(self) -> Iterable[ServiceT]:
+        """The whole service graph."""
+        return [*self.sensors(), cast("App", self.app).runtime_service]
+
+    client_only = producer_only = server
+
+
+def first_cause(error: BaseException | None) -> BaseException | None:
+    """The named error inside a group of errors, or else the first one."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    causes = [cause for cause in (first_cause(part) for part in error.exceptions) if cause is not None]
+    return next(
+        (cause for cause in causes if isinstance(cause, HeadraceError)), causes[0] if causes else None
+    )

@@ -1,0 +1,347 @@
+"""Everything that belongs to one run of an app: log, stores, tasks, HTTP; the app itself holds none of it."""
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+from headrace.declarations import Declarations
+from headrace.errors import DeclarationError, NotOwner, OutsideAgent, Unavailable
+from headrace.events.position import Catalog, Position
+from headrace.flow.group import Group, check_changelog, form_groups
+from headrace.flow.keeper import Keeper
+from headrace.flow.outgate import DirectSender, Outgate, SendScope
+from headrace.flow.sending import active_sender
+from headrace.flow.task import FlowFigures, Worksite
+from headrace.http.server import HttpServer
+from headrace.http.source import ServedTable, UserRoute, WorkerState
+from headrace.log.connect import connect
+from headrace.log.port import Log, Member, Membership, TopicInfo, catalog
+from headrace.provisioning import provision
+from headrace.settings import Settings
+from headrace.tables.engines import open_engine, store_folder
+from headrace.tables.store import StoreEngine
+from headrace.tables.table import Table, committed_rows
+from headrace.tables.view import PartitionView, ViewState
+
+logger = logging.getLogger(__name__)
+
+_OPEN_PATIENCE_S = 30.0
+_LAG_INTERVAL_S = 5.0
+
+
+class Runtime:
+    """One run of an app, from `run` to `stop`; a process may have several, one after the other."""
+
+    def __init__(
+        self,
+        declarations: Declarations,
+        settings: Settings,
+        *,
+        log: Log | None = None,
+        engine: StoreEngine | None = None,
+    ) -> None:
+        self.declarations = declarations
+        self.settings = settings
+        self.state = WorkerState.STARTING
+        self.ready = asyncio.Event()
+        """Set once every partition that was assigned first is served."""
+        self.instance = settings.instance
+        self.figures_of_flow = FlowFigures()
+        self._log = log or connect(settings)
+        self._engine = engine
+        self._http = HttpServer(self)
+        self._topics: Mapping[str, TopicInfo] = {}
+        self._groups: Mapping[str, Group] = {}
+        self._served: tuple[ServedTable, ...] = ()
+        self._keepers: dict[tuple[str, int], Keeper] = {}
+        self._keeping: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._outgate: Outgate | None = None
+        self._assigned = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._catalog = Catalog("", {})
+
+    # --- life
+
+    def stop(self) -> None:
+        """Refuse requests, finish and commit the units in hand, close; `run` then returns."""
+        self.state = WorkerState.STOPPING
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Run until `stop`.
+
+        Order of a stop: HTTP refuses and drains; tasks finish their unit, commit and close; the
+        worker's own writer, membership, stores and log follow. Raises: the first error of a part
+        that cannot go on, after everything is closed.
+        """
+        try:
+            await self._open_log()
+            await self._provision()
+            # Reads, probes and progress answer from here on, while the tables are being restored.
+            await self._http.start()
+            try:
+                self.instance = self.settings.instance or f"{socket.gethostname()}-{self._http.address[1]}"
+                await self._run_with_log()
+            finally:
+                await self._http.stop(timeout_s=1.0)
+        finally:
+            await self._log.close()
+
+    async def _open_log(self) -> None:
+        began = time.monotonic()
+        while True:
+            try:
+                await self._log.open()
+                return
+            except Unavailable as error:
+                if time.monotonic() - began > _OPEN_PATIENCE_S or self._stopping.is_set():
+                    raise
+                logger.warning("The log does not answer yet: %s", error)
+                await asyncio.sleep(self.settings.reopen_backoff_s)
+
+    async def _run_with_log(self) -> None:
+        app = self.declarations.app_id
+        engine = self._engine or open_engine(self.settings, store_folder(self.settings, app, self.instance))
+        try:
+            member = Member(
+                app=app,
+                instance=self.instance,
+                partitions={group.changelog: group.partitions for group in self._groups.values()},
+                held={group.changelog: engine.held(group.name) for group in self._groups.values()},
+            )
+            membership = await self._log.join(member)
+            try:
+                await self._run_tasks(engine, membership)
+            finally:
+                await membership.close()
+        finally:
+            engine.close()
+
+    async def _provision(self) -> None:
+        declared = self.declarations
+        self._topics = await provision(self._log, self.settings, declared.topics.values())
+        groups = form_groups(
+            declared.app_id,
+            declared.agents,
+            list(declared.tables.values()),
+            self._topics,
+            frozenset(declared.starts_latest),
+        )
+        changelogs = await self._log.provision([group.changelog_spec() for group in groups])
+        for group in groups:
+            check_changelog(group, changelogs[group.changelog])
+        self._topics = {**self._topics, **changelogs}
+        self._groups = {group.name: group for group in groups}
+        self._catalog = catalog(self._log, self._topics)
+        self._served = tuple(_served_tables(declared, self._groups))
+
+    async def _run_tasks(self, engine: StoreEngine, membership: Membership) -> None:
+        site = Worksite(
+            app=self.declarations.app_id,
+            log=self._log,
+            engine=engine,
+            settings=self.settings,
+            topics=self._topics,
+            figures=self.figures_of_flow,
+        )
+        self._outgate = Outgate(
+            site.app, self.instance, self._log, self._topics, record_bytes_max=self.settings.record_bytes_max
+        )
+        async with asyncio.TaskGroup() as crew:
+            side = [
+                crew.create_task(self._outgate.run(), name="outgate"),
+                crew.create_task(self._http.wait_failed(), name="http watch"),
+                crew.create_task(self._record_lag(), name="lag marks"),
+                crew.create_task(self._become_ready(), name="readiness"),
+            ]
+            follow = crew.create_task(self._follow(site, membership, crew), name="assignments")
+            await self._stopping.wait()
+            follow.cancel()
+            await self._http.stop(timeout_s=self.settings.stop_timeout_s / 2)
+            await self._stop_keepers(list(self._keepers))
+            for task in side:
+                task.cancel()
+
+    async def _follow(self, site: Worksite, membership: Membership, crew: asyncio.TaskGroup) -> None:
+        """Start and stop tasks as the group assigns them; tasks that stay run on."""
+        generation = -1
+        by_changelog = {group.changelog: group for group in self._groups.values()}
+        while True:
+            assignment = await membership.next(generation)
+            generation = assignment.generation
+            wanted = {
+                (by_changelog[name].name, partition)
+                for name, partitions in assignment.partitions.items()
+                for partition in partitions
+            }
+            logger.info("Generation %s: this worker owns %s tasks", generation, len(wanted))
+            # A task that gave itself up and is ours again needs a new keeper, too.
+            await self._stop_keepers([key for key in self._keepers if key not in wanted])
+            for key in sorted(wanted - self._keepers.keys()):
+                self._start_keeper(site, membership, key, crew)
+            self._assigned.set()
+
+    def _start_keeper(
+        self, site: Worksite, membership: Membership, key: tuple[str, int], crew: asyncio.TaskGroup
+    ) -> None:
+        group, partition = key
+        keeper = Keeper(site, self._groups[group], partition, membership)
+        self._keepers[key] = keeper
+        task = crew.create_task(keeper.run(), name=f"keeper {group}/{partition}")
+        self._keeping[key] = task
+        task.add_done_callback(lambda _: self._forget(key, keeper))
+
+    def _forget(self, key: tuple[str, int], keeper: Keeper) -> None:
+        if self._keepers.get(key) is keeper:
+            del self._keepers[key]
+            del self._keeping[key]
+
+    async def _stop_keepers(self, keys: Sequence[tuple[str, int]]) -> None:
+        """Stop these tasks side by side; one that does not finish in time loses its unit in hand."""
+        keeping = [self._keeping[key] for key in keys]
+        for key in keys:
+            self._keepers[key].stop()
+        if not keeping:
+            return
+        _, late = await asyncio.wait(keeping, timeout=self.settings.stop_timeout_s)
+        for task in late:
+            logger.warning("%s did not finish in time; its unit in hand is dropped", task.get_name())
+            task.cancel()
+        if late:
+            await asyncio.wait(late)
+
+    async def _become_ready(self) -> None:
+        await self._assigned.wait()
+        while restoring := [k for k, keeper in self._keepers.items() if not keeper.view.served.is_set()]:
+            served = asyncio.create_task(self._keepers[restoring[0]].view.served.wait(), name="served")
+            try:
+                await asyncio.wait({served, self._keeping[restoring[0]]}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                served.cancel()
+        if self.state is WorkerState.STARTING:
+            self.state = WorkerState.RUNNING
+            logger.info("Ready: %s partitions are served", len(self._keepers))
+        self.ready.set()
+
+    async def _record_lag(self) -> None:
+        while True:
+            await asyncio.sleep(_LAG_INTERVAL_S)
+            merged = Position()
+            for view in self.views():
+                if view.state is ViewState.SERVING:
+                    merged = merged.merge(view.position)
+            if merged:
+                await self._log.record_lag(self.declarations.app_id, merged)
+
+    # --- what HTTP and the app ask (http.source.ReadSource)
+
+    @property
+    def app_id(self) -> str:
+        """The app's id."""
+        return self.declarations.app_id
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where the HTTP server listens."""
+        return self._http.address
+
+    @property
+    def catalog(self) -> Catalog:
+        """Identity of the log and of the app's topics; empty until the log is open."""
+        return self._catalog
+
+    @property
+    def served_tables(self) -> Sequence[ServedTable]:
+        """The tables that may be read; empty until the log is open."""
+        return self._served
+
+    @property
+    def user_routes(self) -> Sequence[UserRoute]:
+        """The app's own endpoints."""
+        return self.declarations.routes
+
+    def view(self, group: str, partition: int) -> PartitionView | None:
+        """The partition as this worker has it; None when it does not own it."""
+        keeper = self._keepers.get((group, partition))
+        return keeper.view if keeper else None
+
+    def views(self) -> Sequence[PartitionView]:
+        """Every partition this worker owns, by group and partition."""
+        return [self._keepers[key].view for key in sorted(self._keepers)]
+
+    def committed(self, table: Table[Any, Any], key: Any) -> bytes | None:
+        """The committed row bytes of a key. Raises: StillRecovering, NotOwner."""
+        group = self._groups[table.group]
+        partitioner = next(iter(group.inputs.values())).partitioner
+        partition = partitioner.place(table.keys.to_wire(key), group.partitions)
+        view = self.view(group.name, partition)
+        if view is None:
+            raise NotOwner(f"partition {partition} of table {table.name} is not served by this worker")
+        return view.get(table.row_prefix + table.keys.to_store(key))
+
+    @asynccontextmanager
+    async def sending(self) -> AsyncIterator[SendScope]:
+        """A scope whose events are one transaction, committed when the block ends without an error."""
+        if self._outgate is None:
+            raise Unavailable("the worker is starting and sends nothing yet", hint="Try again shortly.")
+        token = committed_rows.set(self)
+        try:
+            async with self._outgate.sending() as scope:
+                yield scope
+        finally:
+            committed_rows.reset(token)
+
+    @contextmanager
+    def direct(self) -> Iterator[None]:
+        """A context in which every event is a transaction of its own."""
+        if self._outgate is None:
+            raise OutsideAgent("the worker is starting and sends nothing yet")
+        rows = committed_rows.set(self)
+        sender = active_sender.set(DirectSender(self._outgate))
+        try:
+            yield
+        finally:
+            active_sender.reset(sender)
+            committed_rows.reset(rows)
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this worker owns partition 0 of the app's first group."""
+        first = next(iter(self._groups), None)
+        return first is not None and (first, 0) in self._keepers
+
+    def figures(self) -> Mapping[str, float]:
+        """Counters and gauges by metric name."""
+        flow = self.figures_of_flow
+        return {
+            "headrace_events_total": flow.events,
+            "headrace_units_total": flow.units,
+            "headrace_rows_written_total": flow.rows,
+            "headrace_events_sent_total": flow.outputs,
+            "headrace_takeovers_total": flow.takeovers,
+            "headrace_commit_seconds_total": flow.commit_seconds,
+            "headrace_task_failures_total": sum(flow.failures.values()),
+            "headrace_partitions_owned": len(self._keepers),
+            "headrace_partitions_serving": sum(v.state is ViewState.SERVING for v in self.views()),
+        }
+
+
+def _served_tables(declared: Declarations, groups: Mapping[str, Group]) -> Iterator[ServedTable]:
+    for serving in declared.served:
+        table = serving.table
+        if table.group not in groups:
+            raise DeclarationError(f"table {table.name} is served, and no agent is in its group")
+        group = groups[table.group]
+        yield ServedTable(
+            path=serving.path,
+            name=table.name,
+            group=group.name,
+            keys=table.keys,
+            partitioner=next(iter(group.inputs.values())).partitioner,
+            partitions=group.partitions,
+            row_prefix=table.row_prefix,
+        )
