@@ -1,0 +1,141 @@
+"""The ASGI application of a worker: limits and access first, then table reads, then everything else."""
+
+from time import perf_counter
+from urllib.parse import quote
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from headrace.errors import DeclarationError
+from headrace.http import probes
+from headrace.http.access import UNAUTHORIZED, Guard
+from headrace.http.metrics import Meter, MetricsPage
+from headrace.http.problems import CLOSE, NOT_FOUND, Problem, method_not_allowed, problem_of
+from headrace.http.reads import PointReads
+from headrace.http.routes import BODY_TIMEOUT_S, UserRoutes
+from headrace.http.scans import Scans
+from headrace.http.source import ReadSource
+
+_READING = ("GET", "HEAD")
+_OPEN = frozenset({b"/livez", b"/readyz"})
+_PAGES = frozenset({b"/", b"/livez", b"/readyz", b"/metrics"})
+_NOTED = frozenset({b"authorization", b"if-none-match", b"content-length", b"transfer-encoding"})
+_NO_HEADERS: dict[bytes, bytes] = {}
+
+_URL_TOO_LONG = Problem(414, "The URL is longer than this server takes.", CLOSE)
+_HEADERS_TOO_LARGE = Problem(431, "The headers are larger than this server takes.", CLOSE)
+_BODY_UNWANTED = Problem(413, "A read takes no body.", CLOSE)
+
+
+def build_application(source: ReadSource, *, body_timeout_s: float = BODY_TIMEOUT_S) -> ASGIApp:
+    """The application that serves this worker.
+
+    Raises: SettingsError for a token that is no digest; DeclarationError for paths that collide.
+    """
+    return _Application(source, body_timeout_s)
+
+
+class _Application:
+    """Dispatches by raw path: a table read costs two look-ups in a dict and no Starlette."""
+
+    def __init__(self, source: ReadSource, body_timeout_s: float) -> None:
+        _check_paths(source)
+        self._source = source
+        self._url_bytes_max = source.settings.http_url_bytes_max
+        self._header_bytes_max = source.settings.http_header_bytes_max
+        self._guard = Guard(source.settings.tokens)
+        self._is_open = self._guard.is_open
+        tables = [(quote(table.path).encode(), table) for table in source.served_tables]
+        self._reads = {path: PointReads(source, table).respond for path, table in tables}
+        self._scans = {path: Scans(source, table).respond for path, table in tables}
+        self._routes = UserRoutes(source, source.user_routes, body_timeout_s=body_timeout_s)
+        self._meter = Meter()
+        self._metrics = MetricsPage(source, self._meter)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            # The ASGI specification's way to say that lifespan and websockets are not spoken here.
+            raise RuntimeError(f"this application speaks HTTP only, not {scope['type']}")
+        started = perf_counter()
+        status = 500
+        try:
+            status = await self._answer(scope, receive, send)
+        finally:
+            self._meter.count(status, perf_counter() - started)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> int:
+        path: bytes = scope["raw_path"]
+        if len(path) + len(scope["query_string"]) > self._url_bytes_max:
+            return await _URL_TOO_LONG.send(send)
+        header_bytes, noted = 0, _NO_HEADERS
+        for name, value in scope["headers"]:
+            header_bytes += len(name) + len(value) + 4
+            if name in _NOTED:
+                if not noted:
+                    noted = {}
+                # Repeated fields mean the same as one list (RFC 9110, 5.3); a list is no valid token
+                # and no valid length.
+                noted[name] = noted[name] + b", " + value if name in noted else value
+        if header_bytes > self._header_bytes_max:
+            return await _HEADERS_TOO_LARGE.send(send)
+        is_trusted = self._is_open or self._guard.admits(noted.get(b"authorization"))
+        if not is_trusted and path not in _OPEN:
+            return await UNAUTHORIZED.send(send)
+
+        if scope["method"] in _READING:
+            cut = path.rfind(b"/")
+            scan = self._scans.get(path)
+            read = self._reads.get(path[:cut]) if scan is None else None
+            if noted and (scan or read) and _has_body(noted):
+                return await _BODY_UNWANTED.send(send)
+            if read is not None:
+                return await read(path[cut + 1 :], noted.get(b"if-none-match"), send)
+            if scan is not None:
+                return await scan(scope["query_string"], send)
+        if path in _PAGES:
+            return await self._answer_page(path, scope["method"], is_trusted, send)
+        is_table = path in self._scans or path[: path.rfind(b"/")] in self._reads
+        others = _READING if is_table else ()
+        length = noted.get(b"content-length")
+        status = await self._routes.respond(scope, receive, send, length, others)
+        return await NOT_FOUND.send(send) if status is None else status
+
+    async def _answer_page(self, path: bytes, method: str, is_trusted: bool, send: Send) -> int:
+        if method not in _READING:
+            return await method_not_allowed(_READING).send(send)
+        try:
+            match path:
+                case b"/livez":
+                    answer = probes.livez()
+                case b"/readyz":
+                    answer = probes.readyz(self._source, is_trusted=is_trusted)
+                case b"/metrics":
+                    return await self._metrics.respond(send)
+                case _:
+                    answer = probes.index(self._source)
+        except Exception as error:  # noqa: BLE001  (it is mapped to an answer, and logged there)
+            return await problem_of(error).send(send)
+        return await probes.send_json(send, answer)
+
+
+def _has_body(noted: dict[bytes, bytes]) -> bool:
+    return b"transfer-encoding" in noted or noted.get(b"content-length", b"0") != b"0"
+
+
+def _check_paths(source: ReadSource) -> None:
+    """Refuse what could never be reached, or would hide something else."""
+    taken = {page.decode() for page in _PAGES}
+    for table in source.served_tables:
+        path = table.path
+        if not path.startswith("/") or path.endswith("/") or any(mark in path for mark in "{}%?#"):
+            raise DeclarationError(f"table {table.name} cannot be served at {path!r}: not a plain path")
+        if path in taken:
+            raise DeclarationError(f"table {table.name} cannot be served at {path}: the path is taken")
+        taken.add(path)
+    tables = {table.path for table in source.served_tables}
+    pages = taken - tables
+    for route in source.user_routes:
+        is_read = any(method.upper() in _READING for method in route.methods)
+        if route.path in pages:
+            raise DeclarationError(f"the route {route.path} is headrace's own")
+        if is_read and (route.path in tables or route.path.rpartition("/")[0] in tables):
+            raise DeclarationError(f"GET {route.path} is hidden by the table that is served there")

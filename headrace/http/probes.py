@@ -1,0 +1,60 @@
+"""What orchestrators and people ask first: does it live, is it ready, what is here."""
+
+from typing import Any
+
+import msgspec
+from starlette.types import Send
+
+from headrace.http.source import ReadSource, WorkerState
+from headrace.tables.view import PartitionView, ViewState
+
+
+def livez() -> tuple[int, Any]:
+    """200: whoever can answer has a loop that turns."""
+    return 200, {"status": "alive"}
+
+
+def readyz(source: ReadSource, *, is_trusted: bool) -> tuple[int, Any]:
+    """200 once every partition of this worker answers, else 503; input positions for the trusted only."""
+    views = source.views()
+    is_ready = source.state is WorkerState.RUNNING and all(view.state is ViewState.SERVING for view in views)
+    partitions = {f"{view.group}/{view.partition}": _partition(view, is_trusted) for view in views}
+    return 200 if is_ready else 503, {"state": source.state.value, "partitions": partitions}
+
+
+def index(source: ReadSource) -> tuple[int, Any]:
+    """What this service is and where its tables are."""
+    return 200, {
+        "app": source.app_id,
+        "state": source.state.value,
+        "tables": [
+            {"name": table.name, "path": table.path, "group": table.group, "partitions": table.partitions}
+            for table in source.served_tables
+        ],
+        "routes": [{"path": route.path, "methods": list(route.methods)} for route in source.user_routes],
+        "links": {"live": "/livez", "ready": "/readyz", "metrics": "/metrics"},
+    }
+
+
+async def send_json(send: Send, answer: tuple[int, Any]) -> int:
+    """Send a document that is never to be cached; the result is the status."""
+    status, document = answer
+    body = msgspec.json.encode(document)
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", b"no-store"),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+    return status
+
+
+def _partition(view: PartitionView, is_trusted: bool) -> dict[str, Any]:
+    shown: dict[str, Any] = {"state": view.state.value}
+    if view.state is ViewState.RESTORING:
+        # An end of 0 is one that is not known yet.
+        shown["restored"] = round(view.restore_offset / view.restore_end, 4) if view.restore_end else 0.0
+    if is_trusted:
+        shown["position"] = {f"{place.topic}/{place.partition}": at for place, at in view.position.items()}
+    return shown

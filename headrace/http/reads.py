@@ -1,0 +1,127 @@
+"""Point reads: the bytes of one row, the position they stand for, and nothing in between."""
+
+import hashlib
+from urllib.parse import unquote_to_bytes
+
+from starlette.types import Send
+
+from headrace.errors import HeadraceError, StillRecovering
+from headrace.events.position import Catalog, Position, Token
+from headrace.http.problems import (
+    NOT_OWNED,
+    RECOVERING,
+    Problem,
+    RawHeader,
+    bad_request,
+    problem_of,
+)
+from headrace.http.source import ReadSource, ServedTable
+
+_JSON: RawHeader = (b"content-type", b"application/json")
+# A row is as of now: whoever stores it asks again before using it.
+_REVALIDATE: RawHeader = (b"cache-control", b"no-cache")
+POSITION = b"headrace-position"
+
+_NO_ROW = Problem(404, "No row has this key.")
+_HIDDEN_NUL = bad_request("A NUL character cannot stand here.")
+_BAD_ESCAPE = bad_request("A percent sign begins no escape here.")
+_NOT_TEXT = bad_request("This is not UTF-8.")
+
+
+class PointReads:
+    """`GET {path}/{key}` for one table."""
+
+    __slots__ = ("_place", "_source", "_table", "_tokens")
+
+    def __init__(self, source: ReadSource, table: ServedTable) -> None:
+        self._source = source
+        self._table = table
+        self._place = table.partitioner.place
+        # The last token of each partition, with what it was made of: a row is read far more often
+        # than its partition moves.
+        self._tokens: list[tuple[Position, Catalog, bytes] | None] = [None] * table.partitions
+
+    async def respond(self, segment: bytes, if_none_match: bytes | None, send: Send) -> int:
+        """Answer for the key in this percent-encoded path segment; the result is the status."""
+        table = self._table
+        key = key_text(segment)
+        if isinstance(key, Problem):
+            return await key.send(send)
+        try:
+            typed = table.keys.from_text(key)
+            wire = table.keys.to_wire(typed)
+            store_key = table.row_prefix + table.keys.to_store(typed)
+        except (HeadraceError, RecursionError) as error:
+            return await bad_key(error).send(send)
+        partition = self._place(wire, table.partitions)
+        view = self._source.view(table.group, partition)
+        if view is None:
+            return await NOT_OWNED.send(send)
+        try:
+            # Row and position are taken in one turn of the loop: a publish cannot come in between.
+            row = view.get(store_key)
+            position = (POSITION, self._token(partition, view.position))
+        except StillRecovering:
+            return await RECOVERING.send(send)
+        except Exception as error:  # noqa: BLE001  (it is mapped to an answer, and logged there)
+            return await problem_of(error).send(send)
+        if row is None:
+            return await _NO_ROW.send(send, position)
+        etag = b'"' + hashlib.blake2b(row, digest_size=8).hexdigest().encode() + b'"'
+        if if_none_match is not None and is_match(if_none_match, etag):
+            return await _send(send, 304, [(b"etag", etag), _REVALIDATE, position], b"")
+        length = (b"content-length", b"%d" % len(row))
+        return await _send(send, 200, [_JSON, length, (b"etag", etag), _REVALIDATE, position], row)
+
+    def _token(self, partition: int, position: Position) -> bytes:
+        catalog = self._source.catalog
+        known = self._tokens[partition]
+        if known is not None and known[0] is position and known[1] is catalog:
+            return known[2]
+        token = token_bytes(position, catalog)
+        self._tokens[partition] = (position, catalog, token)
+        return token
+
+
+def token_bytes(position: Position, catalog: Catalog) -> bytes:
+    """The value of a Headrace-Position header."""
+    return Token.of(position, catalog).text().encode()
+
+
+def key_text(segment: bytes) -> str | Problem:
+    """The text of one percent-encoded part of a URL, or the problem with it."""
+    if b"%" in segment:
+        raw = unquote_to_bytes(segment)
+        # Each escape is two bytes longer than what it stands for. One that is none stays as it is;
+        # accepted, it would be a second spelling of another key.
+        if len(segment) - len(raw) != 2 * segment.count(b"%"):
+            return _BAD_ESCAPE
+    else:
+        raw = segment
+    if b"\0" in raw:
+        return _HIDDEN_NUL
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return _NOT_TEXT
+
+
+def bad_key(error: Exception) -> Problem:
+    """400 for a key that does not have the table's key type."""
+    # Deeply nested JSON where a tuple belongs: the decoder's own bound.
+    return bad_request(error.what if isinstance(error, HeadraceError) else "The key is nested too deeply.")
+
+
+def is_match(if_none_match: bytes, etag: bytes) -> bool:
+    """Whether an If-None-Match header covers this tag, by weak comparison (RFC 9110, 13.1.2)."""
+    if if_none_match == etag:
+        return True
+    # A comma may stand inside a tag; ours hold hex only, so what such a tag is cut into matches none.
+    tags = (tag.strip() for tag in if_none_match.split(b","))
+    return any(tag == b"*" or tag.removeprefix(b"W/") == etag for tag in tags)
+
+
+async def _send(send: Send, status: int, headers: list[RawHeader], body: bytes) -> int:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+    return status

@@ -1,0 +1,156 @@
+"""The HTTP server of a worker: uvicorn inside the worker's own loop, with its socket, stop and failure."""
+
+import asyncio
+import importlib.util
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from headrace.errors import HeadraceError
+from headrace.http.address import listening_socket
+from headrace.http.application import build_application
+from headrace.http.source import ReadSource
+
+_DATE_EVERY_S = 1.0
+_KEEP_ALIVE_S = 30
+_DROP_TIMEOUT_S = 1.0
+
+
+class HttpServer:
+    """Serves one worker from `start` to `stop`."""
+
+    def __init__(self, source: ReadSource) -> None:
+        self._source = source
+        self._server: _Server | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._address = ("", 0)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port it listens at, once started."""
+        return self._address
+
+    async def start(self) -> None:
+        """Listen and answer.
+
+        Raises: SettingsError when the address cannot or may not be used; DeclarationError when paths
+        collide.
+        """
+        settings = self._source.settings
+        application = build_application(self._source)
+        listener = await listening_socket(settings)
+        host, port = listener.getsockname()[:2]
+        self._address = (host, port)
+        head_bytes_max = settings.http_url_bytes_max + settings.http_header_bytes_max
+        config = uvicorn.Config(
+            application,
+            http=_protocol(head_bytes_max),
+            h11_max_incomplete_event_size=head_bytes_max,
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            limit_concurrency=settings.http_concurrency_max,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+        )
+        self._server = _Server(config)
+        self._task = asyncio.create_task(self._server.serve([listener]), name="headrace-http")
+        await self._wait_started(listener)
+
+    async def _wait_started(self, listener: socket.socket) -> None:
+        assert self._server is not None
+        assert self._task is not None
+        answering = asyncio.create_task(self._server.answering.wait(), name="headrace-http-start")
+        try:
+            await asyncio.wait({answering, self._task}, return_when=asyncio.FIRST_COMPLETED)
+            if self._task.done():
+                await self.wait_failed()
+        except BaseException:
+            self._task.cancel()
+            listener.close()
+            raise
+        finally:
+            answering.cancel()
+
+    async def wait_failed(self) -> None:
+        """Wait until the server ends: returns after `stop`, raises whatever else ended it.
+
+        Cancel: nothing changes, it may be called again.
+        """
+        if self._task is None or self._server is None:
+            return
+        await asyncio.wait({self._task})
+        if self._task.cancelled():
+            raise HeadraceError("the HTTP server was cancelled")
+        if (error := self._task.exception()) is not None:
+            raise HeadraceError(f"the HTTP server failed: {error!r}") from error
+        if not self._server.should_exit:
+            raise HeadraceError("the HTTP server ended by itself")
+
+    async def stop(self, timeout_s: float) -> None:
+        """Accept nothing more, let requests in flight end, and drop those that take longer than this.
+
+        Cancel: the server goes on stopping without a bound; call it again.
+        """
+        if self._server is None or self._task is None:
+            return
+        self._server.ask_to_exit()
+        _, running = await asyncio.wait({self._task}, timeout=timeout_s)
+        if running:
+            await self._server.drop_requests()
+        await self.wait_failed()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server without signal handlers, which are the worker's, and without its polling."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.answering = asyncio.Event()
+        self._exit = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.answering.set()
+
+    async def main_loop(self) -> None:
+        # Tick 0 renews the Date header.
+        while not await self.on_tick(0):
+            try:
+                async with asyncio.timeout(_DATE_EVERY_S):
+                    await self._exit.wait()
+            except TimeoutError:
+                continue
+
+    def ask_to_exit(self) -> None:
+        self.should_exit = True
+        self._exit.set()
+
+    async def drop_requests(self) -> None:
+        self.force_exit = True
+        dropped = list(self.server_state.tasks)
+        for task in dropped:
+            task.cancel("the HTTP server stops")
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        if dropped:
+            # What a request had open is given back before whoever stops goes on.
+            await asyncio.wait(dropped, timeout=_DROP_TIMEOUT_S)
+
+
+def _protocol(head_bytes_max: int) -> type[asyncio.Protocol] | str:
+    """httptools' parser where it is installed (extra `speed`), else h11's."""
+    if importlib.util.find_spec("httptools") is None:
+        return "h11"
+    from headrace.http.protocol import bounded_protocol
+
+    return bounded_protocol(head_bytes_max)

@@ -1,0 +1,150 @@
+"""A running worker as the HTTP layer sees one: real stores and views, without a log behind them."""
+
+from collections.abc import AsyncIterator, Mapping, MutableMapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, NamedTuple
+from urllib.parse import unquote_to_bytes
+
+import httpx
+import msgspec
+
+from headrace.errors import HeadraceError
+from headrace.events.key import key_codec
+from headrace.events.partitioner import Partitioner
+from headrace.events.position import Catalog, Position, TopicPartition
+from headrace.http.application import build_application
+from headrace.http.source import Sent, ServedTable, UserRoute, WorkerState
+from headrace.settings import Settings
+from headrace.tables.memory import MemoryEngine
+from headrace.tables.view import PartitionView
+
+GROUP = "main"
+INPUT = "checkout.events"
+
+
+class Outbox:
+    """What one request sent."""
+
+    def __init__(self) -> None:
+        self.pending: list[str] = []
+        self.position = Position()
+
+
+class Service:
+    """One worker that owns all partitions of its group; rows are put where an agent would put them."""
+
+    def __init__(
+        self, *tables: ServedTable, routes: Sequence[UserRoute] = (), settings: Settings | None = None
+    ) -> None:
+        self.app_id = "loyalty"
+        self.settings = settings or Settings(http="127.0.0.1:0")
+        self.state = WorkerState.RUNNING
+        self.catalog = Catalog("cluster-1", {INPUT: "topic-1", "out": "topic-2"})
+        self.served_tables = tables
+        self.user_routes = routes
+        self.gauges: dict[str, float] = {}
+        self.log: list[str] = []
+        """What was committed by requests."""
+        self.commit_failure: HeadraceError | None = None
+        self._outbox: Outbox | None = None
+        engine = MemoryEngine()
+        partitions = max((table.partitions for table in tables), default=0)
+        self.owned: dict[int, PartitionView] = {}
+        for partition in range(partitions):
+            self.owned[partition] = view = PartitionView(GROUP, partition)
+            view.serve(engine.open(GROUP, partition), self.position(partition, 0))
+
+    @staticmethod
+    def position(partition: int, offset_next: int) -> Position:
+        """The position of a task that has read its input up to here."""
+        return Position({TopicPartition(INPUT, partition): offset_next})
+
+    def partition(self, table: ServedTable, key: Any) -> int:
+        """Where a key lives."""
+        return table.partitioner.place(table.keys.to_wire(key), table.partitions)
+
+    def put(self, table: ServedTable, key: Any, value: Any, *, offset_next: int = 1) -> PartitionView:
+        """Commit a unit that sets one row (None: deletes it), and publish it."""
+        view = self.owned[self.partition(table, key)]
+        row = None if value is None else msgspec.json.encode(value)
+        store_key = table.row_prefix + table.keys.to_store(key)
+        view.publish({store_key: row}, self.position(view.partition, offset_next))
+        return view
+
+    def view(self, group: str, partition: int) -> PartitionView | None:
+        return self.owned.get(partition) if group == GROUP else None
+
+    def views(self) -> Sequence[PartitionView]:
+        return list(self.owned.values())
+
+    def figures(self) -> Mapping[str, float]:
+        return self.gauges
+
+    def send(self, event: str) -> None:
+        """What an endpoint calls."""
+        assert self._outbox is not None
+        self._outbox.pending.append(event)
+
+    def sending(self) -> AbstractAsyncContextManager[Sent]:
+        return self._sending()
+
+    @asynccontextmanager
+    async def _sending(self) -> AsyncIterator[Sent]:
+        outbox = self._outbox = Outbox()
+        yield outbox
+        if self.commit_failure is not None:
+            raise self.commit_failure
+        self.log += outbox.pending
+        if outbox.pending:
+            outbox.position = Position({TopicPartition("out", 0): len(self.log)})
+
+
+def served(name: str, key_type: Any, *, partitions: int = 4) -> ServedTable:
+    """A table with its rows at the path of its name."""
+    return ServedTable(
+        path=f"/{name}",
+        name=name,
+        group=GROUP,
+        keys=key_codec(key_type),
+        partitioner=Partitioner.MURMUR2,
+        partitions=partitions,
+        row_prefix=name.encode() + b"\0",
+    )
+
+
+def client(service: Service, **options: Any) -> httpx.AsyncClient:
+    """A client that calls the application without a network in between."""
+    transport = httpx.ASGITransport(build_application(service, **options))
+    return httpx.AsyncClient(transport=transport, base_url="http://service")
+
+
+class Answer(NamedTuple):
+    """What the application sent, as it sent it."""
+
+    status: int
+    headers: dict[bytes, bytes]
+    body: bytes
+
+
+async def ask(service: Service, target: bytes, *headers: tuple[bytes, bytes], method: str = "GET") -> Answer:
+    """One request with exactly this target, which an HTTP client would tidy up first."""
+    path, _, query = target.partition(b"?")
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": unquote_to_bytes(path).decode(errors="replace"),
+        "raw_path": path,
+        "query_string": query,
+        "headers": list(headers),
+    }
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def receive() -> MutableMapping[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    await build_application(service)(scope, receive, send)
+    body = b"".join(message["body"] for message in sent[1:])
+    return Answer(sent[0]["status"], dict(sent[0]["headers"]), body)
