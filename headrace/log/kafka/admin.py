@@ -11,12 +11,13 @@ from aiokafka.protocol.admin import (
     DescribeConfigsRequest,
 )
 from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.commit import OffsetCommitRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 from headrace.errors import TopicMismatch
 from headrace.events.position import TopicPartition
 from headrace.log.kafka.codes import LEADER_MOVED, Code, refusal
-from headrace.log.kafka.connections import Connections
+from headrace.log.kafka.connections import GROUP, Connections
 from headrace.log.kafka.metadata import Metadata
 from headrace.log.kafka.patience import patience
 from headrace.log.port import OffsetRange, TopicInfo, TopicSpec
@@ -95,6 +96,21 @@ class Admin:
         starts = await self._offsets(places, _EARLIEST)
         ends = await self._offsets(places, _LATEST)
         return {place: OffsetRange(starts[place], ends[place]) for place in places}
+
+    async def commit_offsets(
+        self, group: str, generation: int, member_id: str, positions: Mapping[TopicPartition, int]
+    ) -> None:
+        """Leave positions in a consumer group, tried once. Raises: LogError with the group's reason."""
+        topics: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
+        for (topic, partition), offset in positions.items():
+            topics[topic].append((partition, offset, ""))
+        node = await self._connections.coordinator(GROUP, group)
+        request = OffsetCommitRequest(group, generation, member_id, -1, list(topics.items()))
+        for topic, partitions in (await self._connections.send(node, request)).topics:
+            for partition, code in partitions:
+                if code != Code.NONE:
+                    what = f"group {group} does not take the position"
+                    raise refusal(what, code, topic=topic, partition=partition)
 
     async def batch_bytes_max(self, topic: str) -> int | None:
         """The largest record batch that a topic takes; None where this user may not ask."""

@@ -4,14 +4,15 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from headrace.errors import Unavailable
+from headrace.errors import LogError, Unavailable
 from headrace.events.position import TopicPartition
 from headrace.log.kafka.admin import Admin
 from headrace.log.kafka.connections import Connections
+from headrace.log.kafka.membership import KafkaMembership
 from headrace.log.kafka.reader import KafkaReader
 from headrace.log.kafka.security import connection_security
 from headrace.log.kafka.writer import KafkaWriter
-from headrace.log.port import OffsetRange, TopicInfo, TopicSpec
+from headrace.log.port import Member, OffsetRange, TopicInfo, TopicSpec
 from headrace.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ class KafkaLog:
         self._security: Mapping[str, Any] = {}
         self._connections: Connections | None = None
         self._admin_when_open: Admin | None = None
+        self._memberships: dict[str, KafkaMembership] = {}
         self._cluster_id = ""
 
     async def open(self) -> None:
@@ -88,6 +90,24 @@ class KafkaLog:
             await writer.close()
             raise
         return writer
+
+    async def join(self, member: Member) -> KafkaMembership:
+        """See `Log.join`."""
+        # A join is answered when the slowest member has joined, or was given up.
+        timeout_s = self._settings.session_timeout_s + self._settings.request_timeout_s
+        membership = KafkaMembership(self._connect("membership", timeout_s), self._settings, member)
+        membership.open()
+        self._memberships[member.app] = membership
+        return membership
+
+    async def record_lag(self, app: str, positions: Mapping[TopicPartition, int]) -> None:
+        """See `Log.record_lag`; what goes wrong is only logged, at debug level."""
+        membership = self._memberships.get(app)
+        generation, member_id = membership.identity if membership is not None else (-1, "")
+        try:
+            await self._admin.commit_offsets(app, generation, member_id, positions)
+        except LogError as error:
+            logger.debug("positions of %s not left for lag tools: %s", app, error)
 
     @property
     def _admin(self) -> Admin:
