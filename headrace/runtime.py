@@ -171,7 +171,12 @@ class Runtime:
         generation = -1
         by_changelog = {group.changelog: group for group in self._groups.values()}
         while True:
-            assignment = await membership.next(generation)
+            try:
+                assignment = await membership.next(generation)
+            except Unavailable as error:
+                # The tasks run on: whoever takes one over fences its writer.
+                logger.warning("The group does not answer: %s", error)
+                continue
             generation = assignment.generation
             wanted = {
                 (by_changelog[name].name, partition)

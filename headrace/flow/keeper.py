@@ -4,7 +4,7 @@ import asyncio
 import logging
 from enum import Enum
 
-from headrace.errors import Fenced, HeadraceError
+from headrace.errors import Fenced, HeadraceError, Unavailable
 from headrace.flow.group import Group
 from headrace.flow.task import Task, Worksite
 from headrace.log.port import Membership
@@ -97,12 +97,9 @@ class Keeper:
         """Wait before the next take-over; false when the partition is not ours any more."""
         self.state = KeeperState.WAITING
         self.view.close(ViewState.RESTORING)
-        if isinstance(error, Fenced):
-            # A zombie must not fence the rightful owner back: ask the group first.
-            confirmed = await self._membership.confirm()
-            if self.partition not in confirmed.partitions.get(self.group.changelog, frozenset()):
-                logger.warning("Task %s/%s is given up to its new owner", self.group.name, self.partition)
-                return False
+        if isinstance(error, Fenced) and not await self._is_still_ours():
+            logger.warning("Task %s/%s is given up to its new owner", self.group.name, self.partition)
+            return False
         settings = self._site.settings
         wait_s = min(settings.reopen_backoff_s * 2 ** min(failures, 16), settings.reopen_backoff_max_s)
         try:
@@ -112,3 +109,14 @@ class Keeper:
         except TimeoutError:
             self.state = KeeperState.RUNNING
             return True
+
+    async def _is_still_ours(self) -> bool:
+        """Whether the group confirms the partition: a zombie must not fence the rightful owner back."""
+        while not self._stopping.is_set():
+            try:
+                confirmed = await self._membership.confirm()
+            except Unavailable as error:
+                logger.warning("The group does not confirm who owns what: %s", error)
+                continue
+            return self.partition in confirmed.partitions.get(self.group.changelog, frozenset())
+        return False
