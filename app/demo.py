@@ -1,0 +1,205 @@
+"""`python -m app.demo`: three services, a year of purchases, and the verdict."""
+
+import argparse
+import fcntl
+import json
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+
+from app.client import NoAnswer
+from app.grocery import load_year
+from app.replay import STALL_MAX_S, Addresses, Progress, Replay
+from app.screen import Screen
+from app.service import ROOT, Service, ServiceDied
+from app.truth import load_truth
+from app.verdict import Answers, Verdict, compare
+
+NAMES = ("checkout", "promotions", "loyalty")
+PORTS = (6066, 6067, 6068)
+READY_TIMEOUT_S = 90.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo; the result is the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m app.demo", description=__doc__)
+    parser.add_argument("--exit", action="store_true", help="end after the verdict, with status 0 or 1")
+    parser.add_argument("--log", choices=("embedded", "kafka"), default="embedded", help="where facts live")
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
+    screen = Screen()
+    try:
+        with _fresh_folder() as folder, _log(options.log, folder, screen) as log_url:
+            return _run(screen, folder, log_url, ends=options.exit)
+    except (NoAnswer, ServiceDied, FolderInUse) as error:
+        screen.say(f"The demo failed: {error}")
+        return 1
+    except KeyboardInterrupt:
+        screen.say("Stopped.")
+        return 130 if options.exit else 0
+
+
+def _run(screen: Screen, folder: Path, log_url: str, *, ends: bool) -> int:
+    with _running(folder, log_url) as services:
+        screen.say(
+            f"Starting {', '.join(NAMES)} on {log_url.partition('://')[0]}; their logs are in {folder}"
+        )
+        year = load_year()
+        _await_ready(services)
+        addresses = Addresses(**{service.name: service.address for service in services})
+        screen.say(
+            f"Replaying {len(year.baskets):,} baskets of {len(set(year.baskets.household_ids)):,} households"
+            f" and {len(year.redemptions):,} coupon redemptions"
+        )
+        began = time.monotonic()
+        with screen.following(len(year.baskets), len(year.redemptions)) as show:
+            Replay(year, addresses).run(_watching(services, show))
+            answers = _settled(addresses, services)
+        seconds = time.monotonic() - began
+        verdict = compare(load_truth(), answers)
+        events = len(year.baskets) + len(year.campaigns) + len(year.redemptions) + verdict.corrected
+        screen.say(f"Applied {events:,} events in {seconds:.1f} s")
+        screen.show_verdict(verdict)
+        if not ends:
+            _serve(screen, services, addresses)
+    if ends:
+        screen.say(_summary(verdict, events, seconds))
+    return 0 if verdict.is_exact else 1
+
+
+def _summary(verdict: Verdict, events: int, seconds: float) -> str:
+    return json.dumps(
+        {
+            "exact": verdict.is_exact,
+            "households": verdict.households,
+            "events": events,
+            "seconds": round(seconds, 1),
+        }
+    )
+
+
+class FolderInUse(Exception):
+    """Another demo works in this folder."""
+
+
+@contextmanager
+def _fresh_folder() -> Iterator[Path]:
+    """An empty folder for logs and tables, held against other demos."""
+    folder = ROOT / ".headrace" / "demo"
+    folder.parent.mkdir(exist_ok=True)
+    with (folder.parent / "demo.lock").open("wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FolderInUse(f"another demo is running in {folder}; stop it first") from error
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir()
+        yield folder
+
+
+@contextmanager
+def _log(kind: str, folder: Path, screen: Screen) -> Iterator[str]:
+    """The address of the log; on Kafka a broker that lives as long as the demo."""
+    if kind == "embedded":
+        yield f"embedded://{folder / 'log.db'}"
+        return
+    from headrace.testing.kafka_broker import KafkaBroker  # needs Java and Maven, the rest does not
+
+    screen.say("Starting Apache Kafka (its first start fetches it)")
+    with KafkaBroker() as broker:
+        yield f"kafka://{broker.address}"
+
+
+@contextmanager
+def _running(folder: Path, log_url: str) -> Iterator[Sequence[Service]]:
+    """The three services; they are stopped whatever happens."""
+    services = [
+        Service(name, port=_free_port(port), folder=folder, log_url=log_url)
+        for name, port in zip(NAMES, PORTS, strict=True)
+    ]
+    with ExitStack() as stack:
+        for service in services:
+            stack.callback(service.stop)
+            service.start()
+        try:
+            yield services
+        except NoAnswer:
+            time.sleep(0.5)  # whoever died just now needs a moment to be seen as dead
+            for service in services:
+                service.check()  # its last words explain more than the broken connection
+            raise
+        finally:
+            for service in services:  # all at once; each is then waited for
+                service.ask_to_stop()
+
+
+def _free_port(preferred: int) -> int:
+    for port in (preferred, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise NoAnswer("this machine has no free port on 127.0.0.1")
+
+
+def _await_ready(services: Sequence[Service]) -> None:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    for service in services:
+        while not service.is_ready():
+            service.check()
+            if time.monotonic() > deadline:
+                raise NoAnswer(
+                    f"{service.name} is not ready after {READY_TIMEOUT_S:.0f} s; see {service.log_path}"
+                )
+            time.sleep(0.1)
+
+
+def _watching(services: Sequence[Service], show: Callable[[Progress], None]) -> Callable[[Progress], None]:
+    def watch(progress: Progress) -> None:
+        for service in services:
+            service.check()
+        show(progress)
+
+    return watch
+
+
+def _settled(addresses: Addresses, services: Sequence[Service]) -> Answers:
+    """The tables once promotions, too, has heard of all corrections; as they are if it never does."""
+    deadline = time.monotonic() + STALL_MAX_S
+    while True:
+        answers = Answers.read(addresses)
+        if answers.are_corrections_taken or time.monotonic() > deadline:
+            return answers
+        for service in services:
+            service.check()
+        time.sleep(0.1)
+
+
+def _serve(screen: Screen, services: Sequence[Service], addresses: Addresses) -> None:
+    """Keep the services up until Ctrl-C. Raises: KeyboardInterrupt, ServiceDied."""
+    screen.say("The services keep running until Ctrl-C. Try:")
+    screen.say(f"  curl -i http://{addresses.loyalty}/balances/1029")
+    screen.say(f"  curl http://{addresses.loyalty}/departments/1029")
+    screen.say(f"  curl 'http://{addresses.promotions}/coupons?limit=5'")
+    while True:
+        for service in services:
+            service.check()
+        time.sleep(0.5)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""One service of the demo in a process of its own."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+
+from app.client import Client, NoAnswer
+
+ROOT = Path(__file__).parent.parent
+STOP_TIMEOUT_S = 12.0
+_TAIL_LINES = 25
+
+
+class ServiceDied(Exception):
+    """A service ended although nobody asked it to."""
+
+
+class Service:
+    """A worker of one app: started, watched, stopped."""
+
+    def __init__(self, name: str, *, port: int, folder: Path, log_url: str) -> None:
+        self.name = name
+        self.address = f"127.0.0.1:{port}"
+        self.log_path = folder / f"{name}.log"
+        self.settings: Mapping[str, str] = {
+            "HEADRACE_LOG": log_url,
+            "HEADRACE_DATA": str(folder / "data" / name),
+            "HEADRACE_HTTP": self.address,
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def command(self) -> list[str]:
+        """What is run, as it could be typed: the settings go by env(1)."""
+        settings = [f"{name}={value}" for name, value in self.settings.items()]
+        headrace = Path(sys.executable).with_name("headrace")
+        return ["env", *settings, str(headrace), "-A", f"app.{self.name}", "worker", "-l", "info"]
+
+    def start(self) -> None:
+        """Start the worker; its output goes to `log_path`."""
+        with self.log_path.open("wb") as log:
+            # A process group of its own: Ctrl-C reaches the demo alone, which stops the workers in order.
+            self._process = subprocess.Popen(
+                self.command,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                process_group=0,
+            )
+
+    def check(self) -> None:
+        """Raises: ServiceDied, with the end of its log, unless it runs."""
+        if self._process is None or (status := self._process.poll()) is None:
+            return
+        lines = self.log_path.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
+        tail = "\n".join(f"  {line}" for line in lines)
+        raise ServiceDied(f"{self.name} ended with status {status}; {self.log_path} ends with\n{tail}")
+
+    def is_ready(self) -> bool:
+        """Whether it answers reads of every partition."""
+        try:
+            with closing(Client(self.address, timeout_s=5.0)) as client:
+                return client.get("/readyz").status == 200
+        except NoAnswer:
+            return False
+
+    def ask_to_stop(self) -> None:
+        """Send SIGTERM, if it still runs."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def stop(self) -> None:
+        """See it end, by force if it takes too long."""
+        if self._process is None:
+            return
+        self.ask_to_stop()
+        try:
+            self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()

@@ -1,0 +1,37 @@
+"""What checkout remembers: the last receipt of each household."""
+
+from datetime import datetime
+
+import msgspec
+
+import headrace
+from app.checkout import app
+from schemas.checkout import BasketPurchased
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """A basket as it stands on a receipt."""
+
+    basket_id: int
+    store_id: int
+    at: datetime
+    items: int
+    sales_cents: int
+    discount_cents: int
+
+    @classmethod
+    def of(cls, basket: BasketPurchased) -> "Receipt":
+        """The receipt of a basket."""
+        return cls(
+            basket_id=basket.basket_id,
+            store_id=basket.store_id,
+            at=basket.at,
+            items=len(basket.lines),
+            sales_cents=basket.sales_cents,
+            discount_cents=basket.discount_cents,
+        )
+
+
+receipts: headrace.Table[int, Receipt] = app.Table("receipts", key_type=int, value_type=Receipt)
+
+app.serve(receipts, "/receipts")
