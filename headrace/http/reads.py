@@ -1,6 +1,7 @@
 """Point reads: the bytes of one row, the position they stand for, and nothing in between."""
 
-import hashlib
+from functools import lru_cache
+from hashlib import blake2b
 from urllib.parse import unquote_to_bytes
 
 from starlette.types import Send
@@ -22,6 +23,9 @@ _JSON: RawHeader = (b"content-type", b"application/json")
 _REVALIDATE: RawHeader = (b"cache-control", b"no-cache")
 POSITION = b"headrace-position"
 
+_PLACES_CACHED = 8_192
+_CACHED_BYTES_MAX = 64
+
 _NO_ROW = Problem(404, "No row has this key.")
 _HIDDEN_NUL = bad_request("A NUL character cannot stand here.")
 _BAD_ESCAPE = bad_request("A percent sign begins no escape here.")
@@ -31,30 +35,25 @@ _NOT_TEXT = bad_request("This is not UTF-8.")
 class PointReads:
     """`GET {path}/{key}` for one table."""
 
-    __slots__ = ("_place", "_source", "_table", "_tokens")
+    __slots__ = ("_find", "_group", "_source", "_table", "_tokens")
 
     def __init__(self, source: ReadSource, table: ServedTable) -> None:
         self._source = source
         self._table = table
-        self._place = table.partitioner.place
+        self._group = table.group
+        self._find = lru_cache(maxsize=_PLACES_CACHED)(self._locate)
         # The last token of each partition, with what it was made of: a row is read far more often
         # than its partition moves.
         self._tokens: list[tuple[Position, Catalog, bytes] | None] = [None] * table.partitions
 
     async def respond(self, segment: bytes, if_none_match: bytes | None, send: Send) -> int:
         """Answer for the key in this percent-encoded path segment; the result is the status."""
-        table = self._table
-        key = key_text(segment)
-        if isinstance(key, Problem):
-            return await key.send(send)
-        try:
-            typed = table.keys.from_text(key)
-            wire = table.keys.to_wire(typed)
-            store_key = table.row_prefix + table.keys.to_store(typed)
-        except (HeadraceError, RecursionError) as error:
-            return await bad_key(error).send(send)
-        partition = self._place(wire, table.partitions)
-        view = self._source.view(table.group, partition)
+        # Only short keys are kept: a stranger must not fill the memory with long ones.
+        place = self._find(segment) if len(segment) <= _CACHED_BYTES_MAX else self._locate(segment)
+        if isinstance(place, Problem):
+            return await place.send(send)
+        partition, store_key = place
+        view = self._source.view(self._group, partition)
         if view is None:
             return await NOT_OWNED.send(send)
         try:
@@ -67,11 +66,30 @@ class PointReads:
             return await problem_of(error).send(send)
         if row is None:
             return await _NO_ROW.send(send, position)
-        etag = b'"' + hashlib.blake2b(row, digest_size=8).hexdigest().encode() + b'"'
+        etag = b'"%b"' % blake2b(row, digest_size=8).hexdigest().encode()
         if if_none_match is not None and is_match(if_none_match, etag):
-            return await _send(send, 304, [(b"etag", etag), _REVALIDATE, position], b"")
-        length = (b"content-length", b"%d" % len(row))
-        return await _send(send, 200, [_JSON, length, (b"etag", etag), _REVALIDATE, position], row)
+            status, body = 304, b""
+            headers = [(b"etag", etag), _REVALIDATE, position]
+        else:
+            status, body = 200, row
+            length = (b"content-length", b"%d" % len(row))
+            headers = [_JSON, length, (b"etag", etag), _REVALIDATE, position]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+        return status
+
+    def _locate(self, segment: bytes) -> tuple[int, bytes] | Problem:
+        """Partition and store key of the key in a path segment, or the problem with it."""
+        table = self._table
+        key = key_text(segment)
+        if isinstance(key, Problem):
+            return key
+        try:
+            typed = table.keys.from_text(key)
+            store_key = table.row_prefix + table.keys.to_store(typed)
+            return table.partitioner.place(table.keys.to_wire(typed), table.partitions), store_key
+        except (HeadraceError, RecursionError) as error:
+            return bad_key(error)
 
     def _token(self, partition: int, position: Position) -> bytes:
         catalog = self._source.catalog
@@ -119,9 +137,3 @@ def is_match(if_none_match: bytes, etag: bytes) -> bool:
     # A comma may stand inside a tag; ours hold hex only, so what such a tag is cut into matches none.
     tags = (tag.strip() for tag in if_none_match.split(b","))
     return any(tag == b"*" or tag.removeprefix(b"W/") == etag for tag in tags)
-
-
-async def _send(send: Send, status: int, headers: list[RawHeader], body: bytes) -> int:
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-    return status

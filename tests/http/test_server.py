@@ -2,18 +2,14 @@
 
 import asyncio
 import signal
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
 import pytest
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
 
-from headrace.errors import HeadraceError, SettingsError
+from headrace.errors import SettingsError
 from headrace.http.server import HttpServer
-from headrace.http.source import UserRoute
 from headrace.settings import Settings
 from tests.http.service import Service, served
 
