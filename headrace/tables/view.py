@@ -34,6 +34,11 @@ class PartitionView:
         self.state = ViewState.RESTORING
         self.served = asyncio.Event()
         """Set while the partition answers."""
+        self.changed = asyncio.Event()
+        """Set when state, rows or position change next; a new one takes its place then.
+
+        Take it in the same loop turn in which you looked, then await it, then look again.
+        """
         self.position = Position()
         """What the rows contain: next offsets of the task's inputs."""
         self.restore_start = 0
@@ -47,21 +52,25 @@ class PartitionView:
         self._store, self._layers, self.position = store, (), position
         self.state = ViewState.SERVING
         self.served.set()
+        self._wake()
 
     def close(self, state: ViewState = ViewState.CLOSED) -> None:
         """Stop answering; the store may be closed right after."""
         self.state, self._store, self._layers = state, None, ()
         self.served.clear()
+        self._wake()
 
     def publish(self, layer: Layer, position: Position) -> None:
         """Show a committed unit: its rows and the position they stand for."""
         if layer:
             self._layers = (layer, *self._layers)
         self.position = position
+        self._wake()
 
     def advance(self, position: Position) -> None:
         """Show progress over events that wrote nothing."""
         self.position = position
+        self._wake()
 
     def retire(self, layer: Layer) -> None:
         """Forget a layer whose rows the store has now."""
@@ -88,6 +97,10 @@ class PartitionView:
     def size_bytes(self) -> int:
         """About how much the rows take."""
         return self._serving_store().size_bytes()
+
+    def _wake(self) -> None:
+        changed, self.changed = self.changed, asyncio.Event()
+        changed.set()
 
     def _serving_store(self) -> Store:
         if self._store is None:
