@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TypeVar
 import faust
 from yarl import URL
 
+import headrace.cli.commands  # noqa: F401  (replaces Faust's commands, also under `faust -A`)
 from headrace.configuration import TYPES, Loaded, load
 from headrace.declarations import Declarations, inferred_types, refuse_options
 from headrace.errors import DeclarationError, NotSupported, OutsideAgent
@@ -239,6 +240,11 @@ class App(faust.App):
             file=Path("headrace.toml"),
         )
 
+    def settle(self, command_line: Mapping[str, str]) -> Loaded:
+        """Read the settings of the runs to come, which keep them. Raises: SettingsError."""
+        self._loaded = self.settings_of_run(command_line)
+        return self._loaded
+
     def new_runtime(self) -> Runtime:
         """A run of this app with the settings of now; it becomes the current one."""
         loaded = self._loaded or self.settings_of_run()
@@ -294,7 +300,7 @@ class App(faust.App):
     @property
     def web_server_url(self) -> URL:
         """What Faust's banner prints."""
-        return URL(f"http://{self.settings_of_run().settings.http}")
+        return URL(f"http://{(self._loaded or self.settings_of_run()).settings.http}")
 
     @property
     def web_server_driver_version(self) -> str:

@@ -1,0 +1,5 @@
+"""`python -m headrace`: the same as the console script."""
+
+from headrace.cli.main import main
+
+main()

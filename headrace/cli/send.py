@@ -1,0 +1,85 @@
+"""`send`: one event into a topic of the app."""
+
+import asyncio
+import os
+import socket
+import sys
+from typing import Any
+
+import click
+
+from headrace.cli.command import Command, ExitStatus, argument, option
+from headrace.errors import DecodeError
+from headrace.events.position import Token
+from headrace.flow.outgate import Outgate
+from headrace.flow.topic import Topic
+from headrace.log.port import catalog
+from headrace.provisioning import provision
+
+
+class Send(Command):
+    """Send one event to TOPIC, in a transaction of its own.
+
+    VALUE is JSON of the topic's type (an event of a union names its "type"); `-` reads it from the
+    standard input. It is checked before it is sent.
+    """
+
+    options = [
+        argument("topic"),
+        argument("value"),
+        option("--key", "-k", default=None, show_default=False, help="The event's key, as in a URL."),
+        option("--partition", type=int, default=None, show_default=False, help="Instead of the key's own."),
+    ]
+
+    async def answer(self) -> ExitStatus:
+        """Where the event is, and its id."""
+        settings = self.settings()
+        declared = self.declared_app.declarations
+        topic = declared.topics.get(self.kwargs["topic"])
+        if topic is None:
+            known = ", ".join(declared.topics) or "none"
+            raise click.UsageError(f"there is no topic {self.kwargs['topic']!r}; the app has: {known}")
+        event = self._event(topic)
+        async with self.open_log(settings, may_create=True) as log:
+            infos = await provision(log, settings, [topic])
+            # The process id keeps two of these apart: one writer per transactional id.
+            gate = Outgate(
+                declared.app_id,
+                f"cli-{socket.gethostname()}-{os.getpid()}",
+                log,
+                infos,
+                record_bytes_max=settings.record_bytes_max,
+            )
+            committing = asyncio.create_task(gate.run(), name="outgate")
+            try:
+                async with gate.sending() as scope:
+                    sent = await topic.send(**event)
+            finally:
+                committing.cancel()
+                await asyncio.wait({committing})
+            token = Token.of(scope.position, catalog(log, infos)).text()
+        ((place, offset_next),) = scope.position.items()
+        shown = {
+            "topic": place.topic,
+            "partition": place.partition,
+            "offset": offset_next - 1,
+            "event_id": sent.event_id,
+            "position": token,
+        }
+        if self.json:
+            self.show_json(shown)
+        else:
+            self.show(tuple(shown), [shown])
+        return ExitStatus.YES
+
+    def _event(self, topic: Topic[Any, Any]) -> dict[str, Any]:
+        text = sys.stdin.read() if self.kwargs["value"] == "-" else self.kwargs["value"]
+        key, partition = self.kwargs["key"], self.kwargs["partition"]
+        if key is None and topic.is_keyed:
+            raise click.UsageError(f"the events of topic {topic.name} have a key; give it with --key")
+        try:
+            value = topic.values.decoded(text.encode())
+            decoded_key = None if key is None else topic.keys.from_text(key)
+        except DecodeError as error:
+            raise click.UsageError(f"this is no event of topic {topic.name}: {error.what}") from error
+        return {"value": value, "key": decoded_key, "partition": partition}
