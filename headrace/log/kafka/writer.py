@@ -25,7 +25,7 @@ from headrace.log.kafka.batches import Batch, PendingAppend, ProducerState, too_
 from headrace.log.kafka.codes import COORDINATOR_MOVED, DENIED, LEADER_MOVED, Code, code_name, refusal
 from headrace.log.kafka.connections import TRANSACTION, Connections
 from headrace.log.kafka.patience import patience
-from headrace.log.port import Append
+from headrace.log.port import Append, Outgoing
 from headrace.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ class KafkaWriter:
         """See `Writer.commit`."""
         if not self._is_usable:
             raise Unavailable(f"the writer of {self._id} was given up after an error")
-        appends = [append for append in appends if append.records]
+        appends = _by_place(appends)
         if not appends:
             return {}
         # Whatever ends this call early, a cancellation too, leaves a transaction that only the
@@ -317,3 +317,12 @@ class KafkaWriter:
             if batch.records == 1:
                 return too_large(place, len(batch.data))
         return RecordRefused(f"{self._id}: {code_name(code)}", topic=topic, partition=partition)
+
+
+def _by_place(appends: Sequence[Append]) -> list[Append]:
+    """One append per partition, in the order in which their records were named."""
+    records: dict[TopicPartition, list[Outgoing]] = defaultdict(list)
+    for append in appends:
+        if append.records:
+            records[TopicPartition(append.topic, append.partition)] += append.records
+    return [Append(topic, partition, named) for (topic, partition), named in records.items()]
