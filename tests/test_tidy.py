@@ -13,6 +13,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("headrace", "app", "agents", "tables", "schemas", "tests", "bench")
 MODULE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 70
+LINES_MAX_RAISED = {"tests.contract.test_log": 600, "tests.contract.test_store": 600}
+"""A port's contract is one suite: an implementation keeps all of it or is none."""
 
 LAYERS = ("errors", "events", "log", "tables", "flow", "http", "bridge", "app")
 """Each may import itself and what stands before it."""
@@ -29,6 +31,15 @@ ENVIRONMENT_IN = ("headrace.app", "headrace.lifecycle", "headrace.cli", "app.dem
 SHIPPED = ("headrace", "app", "agents", "tables", "schemas")
 TESTING_IN = ("headrace.testing", "app.demo", "tests", "bench")
 PRINT_IN = ("app.demo", "bench")
+NO_LOOP = (
+    "headrace.http.scans",
+    "headrace.log.embedded",
+    "headrace.testing.kafka_broker",
+    "app.demo",
+    "app.replay",
+    "bench",
+)
+"""Threads of their own and plain scripts: a sleep there holds no event loop."""
 QUIET_TESTS = ("tests.unit", "tests.contract", "tests.simulation", "tests.http")
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "misc", "types"}
 
@@ -86,7 +97,7 @@ def found(look: Callable[[Source], Iterator[str]], inside: tuple[str, ...] = PAC
 def test_no_module_and_no_function_grows_beyond_its_cap() -> None:
     def too_long(source: Source) -> Iterator[str]:
         lines = source.text.count("\n")
-        if lines > MODULE_LINES_MAX:
+        if lines > LINES_MAX_RAISED.get(source.module, MODULE_LINES_MAX):
             yield f"{source.at()}: {lines} lines"
         for node in ast.walk(source.tree):
             if isinstance(node, FunctionNode) and node.end_lineno is not None:
@@ -161,7 +172,7 @@ def test_nothing_prints_and_nothing_sleeps_with_the_loop_in_its_hands() -> None:
     def banned(source: Source) -> Iterator[str]:
         for name, call in source.calls():
             is_print = name in ("print", "pprint") and not source.is_in(PRINT_IN)
-            if is_print or (name in ("time.sleep", "sleep") and not source.is_in(("bench",))):
+            if is_print or (name in ("time.sleep", "sleep") and not source.is_in(NO_LOOP)):
                 yield f"{source.at(call)}: {name}()"
 
     assert found(banned) == []
@@ -234,6 +245,8 @@ def undocumented_methods(cls: type, promised: set[str]) -> Iterator[str]:
         is_method = inspect.isfunction(inner) and inner.__module__ == cls.__module__
         if name[0] == "_" or not (is_method or isinstance(member, property)):
             continue
+        if getattr(inner, "__name__", name)[0] == "_":
+            continue  # one private function under several names, such as a refusal
         # A method that a port or a base class promises is documented there, once.
         if name not in promised and not inspect.getdoc(getattr(cls, name)):
             yield f"{cls.__module__}.{cls.__qualname__}.{name}"
