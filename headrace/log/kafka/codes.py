@@ -50,6 +50,8 @@ class Code(IntEnum):
     FENCED_INSTANCE_ID = 82
     THROTTLING_QUOTA_EXCEEDED = 89
     PRODUCER_FENCED = 90
+    UNKNOWN_TOPIC_ID = 100
+    INCONSISTENT_TOPIC_ID = 103
 
 
 LEADER_MOVED = frozenset(
@@ -63,6 +65,8 @@ LEADER_MOVED = frozenset(
         Code.FENCED_LEADER_EPOCH,
         Code.UNKNOWN_LEADER_EPOCH,
         Code.OFFSET_NOT_AVAILABLE,
+        Code.UNKNOWN_TOPIC_ID,
+        Code.INCONSISTENT_TOPIC_ID,
     }
 )
 """The partition has, or will soon have, another leader: ask for metadata and try again."""

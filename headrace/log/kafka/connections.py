@@ -160,7 +160,7 @@ class Connections:
 
 
 def _too_old(place: _Place, error: Exception) -> LogError:
-    hint = "headrace needs brokers of Kafka 2.8 or newer."
+    hint = "headrace needs brokers of Kafka 3.1 or newer."
     return LogError(f"broker {place[0]}:{place[1]} lacks a request: {error}", hint=hint)
 
 

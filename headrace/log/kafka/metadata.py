@@ -151,3 +151,8 @@ def read_metadata(response: MetadataResponseV10) -> Metadata:
 def topic_id_text(topic_id: bytes) -> str:
     """A topic id in the form that Kafka's own tools show."""
     return base64.urlsafe_b64encode(topic_id).rstrip(b"=").decode()
+
+
+def topic_id_bytes(text: str) -> bytes:
+    """A topic id in the form of the wire."""
+    return base64.urlsafe_b64decode(text + "==")

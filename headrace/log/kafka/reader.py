@@ -3,18 +3,18 @@
 import asyncio
 import logging
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
 from aiokafka.errors import KafkaError
-from aiokafka.protocol.fetch import FetchRequest
 
 from headrace.errors import LogError, OffsetOutOfRange, TopicMismatch, Unavailable
 from headrace.events.position import TopicPartition
 from headrace.log.kafka.codes import LEADER_MOVED, Code, refusal
 from headrace.log.kafka.connections import Connections
+from headrace.log.kafka.fetching import Fetched, FetchRequest, Wanted, read_fetched
 from headrace.log.kafka.records import Columns, MessageSet, offset_after
 from headrace.log.port import Chunk
 from headrace.settings import Settings
@@ -26,7 +26,6 @@ _ANSWER_BYTES_MAX = 2 * 1024 * 1024
 _PARTITION_BYTES_MAX = 512 * 1024
 """Bounds of one answer, so that taking it off the wire stays short."""
 _POLL_WAIT_MS = 500
-_READ_COMMITTED = 1
 _SLICE_S = 0.0015
 _RETRY_S, _RETRY_MAX_S = 0.02, 0.5
 _MISSING_TOPIC_S = 3.0
@@ -52,6 +51,10 @@ class _Source:
     @property
     def has_news(self) -> bool:
         return bool(self.sets) or len(self.columns) > 0 or self.offset_next > self.offset_told
+
+    @property
+    def wanted(self) -> Wanted:
+        return Wanted(self.topic_id, self.place.partition, self.offset_to_fetch)
 
     async def read(self, *, records_max: int, bytes_max: int, until: float) -> float:
         """Fill the columns from the buffered sets in slices; the end of the slice it stopped in."""
@@ -118,7 +121,6 @@ class KafkaReader:
         self._connections = connections
         self._timeout_s = settings.request_timeout_s
         self._sources = [_Source(place, offset) for place, offset in positions.items()]
-        self._by_place = {source.place: source for source in self._sources}
         self._turn = 0
         self._buffered_bytes = 0
         self._failure: BaseException | None = None
@@ -233,7 +235,12 @@ class KafkaReader:
             if not mine:
                 return
             turn = (turn + 1) % len(mine)
-            request = _fetch_request([*mine[turn:], *mine[:turn]])
+            request = FetchRequest(
+                [each.wanted for each in (*mine[turn:], *mine[:turn])],
+                wait_ms=_POLL_WAIT_MS,
+                bytes_max=_ANSWER_BYTES_MAX,
+                partition_bytes_max=_PARTITION_BYTES_MAX,
+            )
             try:
                 response = await self._connections.send(node, request)
             except Unavailable as error:
@@ -243,40 +250,47 @@ class KafkaReader:
                     source.leader = -1
                 self._is_stale.set()
                 return
-            await self._accept(response.topics)
-
-    async def _accept(self, topics: Iterable[Any]) -> None:
-        """Put an answer into the buffer."""
-        until = time.perf_counter() + _SLICE_S
-        for topic, partitions in topics:
-            for partition, code, high_watermark, _, _, aborted, _, data in partitions:
-                source = self._by_place[TopicPartition(topic, partition)]
-                if code != Code.NONE:
+            code, answers = read_fetched(response)
+            if code != Code.NONE:
+                for source in mine:
                     self._refuse(source, code)
-                    continue
-                source.silent_since = None
-                if data:
-                    self._buffer(source, data, aborted or (), high_watermark)
-                if time.perf_counter() >= until:
-                    await asyncio.sleep(0)
-                    until = time.perf_counter() + _SLICE_S
+            await self._accept(answers)
 
-    def _buffer(
-        self, source: _Source, data: bytes, aborted: Sequence[tuple[int, int]], high_watermark: int
-    ) -> None:
+    async def _accept(self, answers: Iterable[Fetched]) -> None:
+        """Put what a broker answered into the buffer."""
+        by_id = {(source.topic_id, source.place.partition): source for source in self._sources}
+        until = time.perf_counter() + _SLICE_S
+        for answer in answers:
+            source = by_id.get((answer.topic_id, answer.partition))
+            if source is None or source.failure is not None:
+                continue  # the topic was recreated while this was on its way
+            if answer.error_code != Code.NONE:
+                self._refuse(source, answer.error_code)
+                continue
+            source.silent_since = None
+            if answer.data:
+                self._buffer(source, answer)
+            if time.perf_counter() >= until:
+                await asyncio.sleep(0)
+                until = time.perf_counter() + _SLICE_S
+
+    def _buffer(self, source: _Source, answer: Fetched) -> None:
         begin = source.offset_to_fetch
-        source.offset_to_fetch = offset_after(data, begin)
+        source.offset_to_fetch = offset_after(answer.data, begin)
         if source.offset_to_fetch == begin:
             return  # not one whole batch; this partition comes first in a later request
-        source.sets.append(MessageSet(data, aborted, offset_next=begin, high_watermark=high_watermark))
-        self._buffered_bytes += len(data)
+        high_watermark = answer.high_watermark
+        source.sets.append(
+            MessageSet(answer.data, answer.aborted, offset_next=begin, high_watermark=high_watermark)
+        )
+        self._buffered_bytes += len(answer.data)
         if self._buffered_bytes >= _BUFFER_BYTES_MAX:
             self._has_room.clear()
         self._has_arrived.set()
 
     def _refuse(self, source: _Source, code: int) -> None:
         topic, partition = source.place
-        if code in LEADER_MOVED:
+        if code in LEADER_MOVED:  # or its topic has another id now, which asking for leaders will tell
             source.leader = -1
             self._mark_silent([source])
             self._is_stale.set()
@@ -315,11 +329,3 @@ class KafkaReader:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failure = error
             self._has_arrived.set()
-
-
-def _fetch_request(sources: Sequence[_Source]) -> FetchRequest:
-    topics: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
-    for source in sources:
-        topic, partition = source.place
-        topics[topic].append((partition, source.offset_to_fetch, _PARTITION_BYTES_MAX))
-    return FetchRequest(_POLL_WAIT_MS, 1, _ANSWER_BYTES_MAX, _READ_COMMITTED, list(topics.items()))
