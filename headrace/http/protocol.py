@@ -5,12 +5,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-_HEAD_TIMEOUT_S = 10.0
 
-
-def bounded_protocol(
-    head_bytes_max: int, *, head_timeout_s: float = _HEAD_TIMEOUT_S
-) -> type[HttpToolsProtocol]:
+def bounded_protocol(head_bytes_max: int, head_timeout_s: float) -> type[HttpToolsProtocol]:
     """A protocol class that drops a connection whose request head is too long or too slow.
 
     httptools itself takes a head of any size, and uvicorn waits for it for ever. What arrived whole

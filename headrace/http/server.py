@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import logging
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,11 @@ from headrace.http.address import listening_socket
 from headrace.http.application import build_application
 from headrace.http.source import ReadSource
 
+logger = logging.getLogger("headrace.http")
+
+HEAD_TIMEOUT_S = 10.0
+"""How long a connection may take to send the head of a request."""
+
 _DATE_EVERY_S = 1.0
 _KEEP_ALIVE_S = 30
 _DROP_TIMEOUT_S = 1.0
@@ -21,8 +27,9 @@ _DROP_TIMEOUT_S = 1.0
 class HttpServer:
     """Serves one worker from `start` to `stop`."""
 
-    def __init__(self, source: ReadSource) -> None:
+    def __init__(self, source: ReadSource, *, head_timeout_s: float = HEAD_TIMEOUT_S) -> None:
         self._source = source
+        self._head_timeout_s = head_timeout_s
         self._server: _Server | None = None
         self._task: asyncio.Task[None] | None = None
         self._address = ("", 0)
@@ -46,7 +53,7 @@ class HttpServer:
         head_bytes_max = settings.http_url_bytes_max + settings.http_header_bytes_max
         config = uvicorn.Config(
             application,
-            http=_protocol(head_bytes_max),
+            http=_protocol(head_bytes_max, self._head_timeout_s),
             h11_max_incomplete_event_size=head_bytes_max,
             ws="none",
             lifespan="off",
@@ -95,9 +102,10 @@ class HttpServer:
     async def stop(self, timeout_s: float) -> None:
         """Accept nothing more, let requests in flight end, and drop those that take longer than this.
 
+        After a failure there is nothing left to stop: `wait_failed` tells of it, and the log.
         Cancel: the server goes on stopping without a bound; call it again.
         """
-        if self._server is None or self._task is None:
+        if self._server is None or self._task is None or self._task.done():
             return
         self._server.ask_to_exit()
         _, running = await asyncio.wait({self._task}, timeout=timeout_s)
@@ -117,6 +125,20 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().serve(sockets)
+        except Exception:
+            logger.exception("the HTTP server failed")
+            raise
+        finally:
+            # After a failure uvicorn leaves everything open.
+            for server in getattr(self, "servers", ()):
+                server.close()
+            for listener in sockets or ():
+                listener.close()
+            self._abort_connections()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -140,17 +162,20 @@ class _Server(uvicorn.Server):
         dropped = list(self.server_state.tasks)
         for task in dropped:
             task.cancel("the HTTP server stops")
-        for connection in list(self.server_state.connections):
-            connection.transport.abort()
+        self._abort_connections()
         if dropped:
             # What a request had open is given back before whoever stops goes on.
             await asyncio.wait(dropped, timeout=_DROP_TIMEOUT_S)
 
+    def _abort_connections(self) -> None:
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
-def _protocol(head_bytes_max: int) -> type[asyncio.Protocol] | str:
-    """httptools' parser where it is installed (extra `speed`), else h11's."""
+
+def _protocol(head_bytes_max: int, head_timeout_s: float) -> type[asyncio.Protocol] | str:
+    """httptools' parser where it is installed (extra `speed`), else h11's, which bounds size only."""
     if importlib.util.find_spec("httptools") is None:
         return "h11"
     from headrace.http.protocol import bounded_protocol
 
-    return bounded_protocol(head_bytes_max)
+    return bounded_protocol(head_bytes_max, head_timeout_s)
