@@ -103,7 +103,7 @@ def compare(truth: Truth, answers: Answers) -> Verdict:
         finding("redemptions honoured", lambda household: household.honoured, judged(True)),
         finding("redemptions corrected", lambda household: household.corrected, judged(False)),
         finding(
-            "corrections taken by promotions",
+            "heard by promotions",
             lambda household: household.corrected,
             lambda key: answers.coupons.get(key, {}).get("corrected", 0),
         ),
