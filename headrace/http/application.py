@@ -29,6 +29,7 @@ _BODY_UNWANTED = Problem(413, "A read takes no body.", CLOSE)
 def build_application(source: ReadSource, *, body_timeout_s: float = BODY_TIMEOUT_S) -> ASGIApp:
     """The application that serves this worker.
 
+    Order: tables and routes are read here, once; the worker knows them before it serves.
     Raises: SettingsError for a token that is no digest; DeclarationError for paths that collide.
     """
     return _Application(source, body_timeout_s)
