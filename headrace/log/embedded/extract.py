@@ -9,6 +9,10 @@ from headrace.errors import OffsetOutOfRange, TopicMismatch
 from headrace.events.position import TopicPartition
 from headrace.log.embedded.batch import Columns, decode_columns
 from headrace.log.embedded.connection import snapshot
+from headrace.log.embedded.lane import give_way
+
+_MANY = 100
+"""Records of a batch from which on decoding it takes noticeable time."""
 
 
 class Wanted(NamedTuple):
@@ -89,6 +93,8 @@ def _extract(db: sqlite3.Connection, wanted: Wanted, records_max: int, bytes_max
         size += batch_bytes
         if records >= records_max or size >= bytes_max:
             return Extract(segments, end, is_exhausted=position == end)
+        if position < end and len(segments[-1]) > _MANY:
+            give_way()
     if position < end:
         segments.append(Segment(Columns((), (), (), (), ()), 0, end))
     return Extract(segments, end, is_exhausted=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,8 +10,19 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from headrace.log.embedded.connection import connect, translated
 
+_WAY_S = 0.00005
+
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def give_way() -> None:
+    """Let the event loop run before the next batch of a long piece of work.
+
+    SQLite gives the interpreter free while it works, but often for less time than the loop's thread
+    takes to wake up; without a pause the loop would wait for the interpreter's own 5 ms.
+    """
+    time.sleep(_WAY_S)
 
 
 class Lane:

@@ -38,6 +38,11 @@ class _Cursor:
             self.is_behind = True
             self._reader.stir()
 
+    def gone(self) -> None:
+        # The next look finds out by itself, and says it by name.
+        self.is_behind = True
+        self._reader.stir()
+
     def failed(self, error: LogError) -> None:
         self._reader.fail(error)
 

@@ -20,6 +20,9 @@ class Follower(Protocol):
     def grown(self, end: int) -> None:
         """The place ends here now, or a little later."""
 
+    def gone(self) -> None:
+        """The place was not there when the file was last looked at."""
+
     def failed(self, error: LogError) -> None:
         """Nobody watches the file any more."""
 
@@ -84,6 +87,13 @@ class EndWatch:
                 for follower in followers:
                     follower.grown(end)
 
+    def _tell_all(self, ends: Mapping[int, int]) -> None:
+        """Pass on the ends of all places there are, and that others are gone."""
+        self._tell(ends)
+        for place in self._followers.keys() - ends.keys():
+            for follower in self._followers[place]:
+                follower.gone()
+
     def _fail(self, error: LogError) -> None:
         for followers in self._followers.values():
             for follower in followers:
@@ -105,5 +115,5 @@ class EndWatch:
                 # Ends are read after the version: what is committed in between shows at the next look.
                 ends = dict(db.execute("SELECT place, end_offset FROM partitions").fetchall())
                 version = version_now
-                self._loop.call_soon_threadsafe(self._tell, ends)
+                self._loop.call_soon_threadsafe(self._tell_all, ends)
             self._is_closing.wait(POLL_S)

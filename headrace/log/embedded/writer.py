@@ -8,7 +8,7 @@ from headrace.errors import Fenced, LogError, RecordRefused
 from headrace.events.position import TopicPartition
 from headrace.log.embedded.batch import batches, encode_records
 from headrace.log.embedded.connection import transaction
-from headrace.log.embedded.lane import Lane
+from headrace.log.embedded.lane import Lane, give_way
 from headrace.log.port import Append
 
 EndsSink = Callable[[Mapping[int, int]], None]
@@ -82,9 +82,10 @@ class EmbeddedWriter:
 
 
 def _append(db: sqlite3.Connection, append: Append, appended_ms: int) -> tuple[int, int]:
-    """Insert the records batch by batch: while SQLite takes one the event loop runs."""
+    """Insert the records batch by batch: between two of them the event loop runs."""
     partition = _partition(db, append)
     base = partition.end
+    end = base + len(append.records)
     for batch in batches(
         append.records,
         record_bytes_max=partition.record_bytes_max,
@@ -107,6 +108,8 @@ def _append(db: sqlite3.Connection, append: Append, appended_ms: int) -> tuple[i
             ),
         )
         base += count
+        if base < end:
+            give_way()
     db.execute("UPDATE partitions SET end_offset = ? WHERE place = ?", (base, partition.place))
     return partition.place, base
 
