@@ -1,6 +1,7 @@
 """What only a real Kafka has: transactions of others, groups, broker failures, TLS and SASL."""
 
 import asyncio
+import random
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -42,6 +43,15 @@ async def read_until(reader: KafkaReader, *, end: int) -> list[Chunk]:
         while not chunks or chunks[-1].offset_next < end:
             chunks += await reader.fetch(records_max=1000, bytes_max=BIG)
     return chunks
+
+
+async def interrupted(reader: KafkaReader) -> Sequence[Chunk]:
+    """What a fetch gave if it was quicker than its cancellation."""
+    fetching = asyncio.create_task(reader.fetch(records_max=10, bytes_max=BIG), name="impatient")
+    await asyncio.sleep(0)
+    fetching.cancel()
+    (found,) = await asyncio.gather(fetching, return_exceptions=True)
+    return () if isinstance(found, BaseException) else found
 
 
 def values(chunks: Sequence[Chunk]) -> list[bytes | None]:
@@ -137,16 +147,23 @@ async def test_a_reader_in_front_of_a_commit_marker_gets_over_it_without_records
     await asyncio.gather(writer.close(), reader.close())
 
 
-async def test_records_of_compressed_batches_are_read(
+async def test_records_of_compressed_batches_are_read_whoever_gives_up_waiting_for_them(
     log: KafkaLog, kafka_broker: KafkaBroker, place: TopicPartition
 ) -> None:
     async with AIOKafkaProducer(
-        bootstrap_servers=kafka_broker.address, compression_type="gzip", linger_ms=20
+        bootstrap_servers=kafka_broker.address,
+        compression_type="gzip",
+        linger_ms=20,
+        max_batch_size=1 << 17,
     ) as producer:
-        sent = [await producer.send(place.topic, b"%d" % number, partition=0) for number in range(500)]
+        noise = random.Random(7)
+        facts = [b"%d " % number + noise.randbytes(200) for number in range(2_000)]
+        sent = [await producer.send(place.topic, fact, partition=0) for fact in facts]
         await asyncio.gather(*sent)
     reader = await log.reader({place: 123})
-    assert values(await read_until(reader, end=500)) == [b"%d" % number for number in range(123, 500)]
+    first = await reader.fetch(records_max=10, bytes_max=BIG)
+    chunks = [*first, *await interrupted(reader), *await interrupted(reader)]
+    assert values(chunks + await read_until(reader, end=2_000)) == facts[123:]
     await reader.close()
 
 

@@ -1,5 +1,6 @@
 """The log on Apache Kafka."""
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -34,7 +35,7 @@ class KafkaLog:
 
     async def open(self) -> None:
         """See `Log.open`."""
-        self._security = connection_security(self._settings)
+        self._security = await asyncio.to_thread(connection_security, self._settings)
         connections = self._connect("admin", self._settings.request_timeout_s)
         try:
             self._cluster_id = (await connections.metadata()).cluster_id

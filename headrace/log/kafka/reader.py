@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 
 from headrace.errors import LogError, OffsetOutOfRange, TopicMismatch, Unavailable
 from headrace.events.position import TopicPartition
-from headrace.log.kafka.codes import LEADER_MOVED, Code, refusal
+from headrace.log.kafka.codes import DENIED, LEADER_MOVED, Code, refusal
 from headrace.log.kafka.connections import Connections
 from headrace.log.kafka.fetching import Fetched, FetchRequest, Wanted, read_fetched
 from headrace.log.kafka.records import Columns, MessageSet, offset_after
@@ -22,7 +22,7 @@ from headrace.settings import Settings
 logger = logging.getLogger(__name__)
 
 _BUFFER_BYTES_MAX = 8 * 1024 * 1024
-_ANSWER_BYTES_MAX = 2 * 1024 * 1024
+_ANSWER_BYTES_MAX = 1024 * 1024
 _PARTITION_BYTES_MAX = 512 * 1024
 """Bounds of one answer, so that taking it off the wire stays short."""
 _POLL_WAIT_MS = 500
@@ -47,6 +47,7 @@ class _Source:
         self.topic_id = ""
         self.silent_since: float | None = None
         self.failure: LogError | None = None
+        self.unpacking: asyncio.Task[None] | None = None
 
     @property
     def has_news(self) -> bool:
@@ -60,6 +61,8 @@ class _Source:
         """Fill the columns from the buffered sets in slices; the end of the slice it stopped in."""
         while self.sets and len(self.columns) < records_max and self.columns.size_bytes < bytes_max:
             first = self.sets[0]
+            if self.unpacking is not None:
+                await self._unpack(first)
             try:
                 is_used_up = first.read_into(
                     self.columns, records_max=records_max, bytes_max=bytes_max, until=until
@@ -70,10 +73,25 @@ class _Source:
             self.offset_next, self.high_watermark = first.offset_next, first.high_watermark
             if is_used_up:
                 self.sets.popleft()
+            elif self.sets and first.must_unpack:
+                await self._unpack(first)
+                until = time.perf_counter() + _SLICE_S
             if time.perf_counter() >= until:
                 await asyncio.sleep(0)
                 until = time.perf_counter() + _SLICE_S
         return until
+
+    async def _unpack(self, packed: MessageSet) -> None:
+        """Decompress in a thread; a cancelled fetch leaves it to the next one to wait for the same."""
+        if self.unpacking is None:
+            self.unpacking = asyncio.create_task(
+                asyncio.to_thread(packed.unpack), name="headrace-kafka-unpack"
+            )
+        try:
+            await asyncio.shield(self.unpacking)
+        except (KafkaError, ValueError) as error:
+            self._give_up(error, packed.offset_next)
+        self.unpacking = None
 
     def _give_up(self, error: Exception, offset: int) -> None:
         """Nothing behind damaged records is ever handed out; the error is raised by the next fetch."""
@@ -146,7 +164,8 @@ class KafkaReader:
 
     async def close(self) -> None:
         """See `Reader.close`."""
-        tasks = [task for task in (self._lead, *self._polls.values()) if task is not None]
+        unpacking = [source.unpacking for source in self._sources]
+        tasks = [task for task in (self._lead, *self._polls.values(), *unpacking) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -214,6 +233,9 @@ class KafkaReader:
         metadata = await self._connections.metadata(topics)
         for source in self._sources:
             view = metadata.topics.get(source.place.topic)
+            if view is not None and view.error_code in DENIED:
+                self._refuse(source, view.error_code)
+                continue
             if view is None or source.place.partition not in view.leaders:
                 self._mark_missing(source)
                 continue

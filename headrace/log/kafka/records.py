@@ -20,6 +20,7 @@ _CONTROL_KEY = struct.Struct(">hh")  # version, type
 _ABORT = 0
 _RECORD_OVERHEAD_BYTES = 32
 _CLOCK_EVERY = 256
+_UNPACKED_AT_ONCE_BYTES = 16 * 1024
 
 
 class Columns:
@@ -65,21 +66,36 @@ class MessageSet:
         self._aborted = deque(sorted(aborted, key=lambda transaction: transaction[1]))
         self._aborted_producers: set[int] = set()
         self._batch: Iterator[Any] | None = None
+        self._packed: Any = None
         self._offset_after_batch = offset_next
 
     def read_into(self, columns: Columns, *, records_max: int, bytes_max: int, until: float) -> bool:
         """Append records until the columns or the time (`perf_counter`) are full; whether the set is used up.
 
-        At least one record is taken. Raises: LogError when a checksum does not match.
+        At least one record is taken, unless the set `must_unpack`. Raises: LogError when a checksum
+        does not match.
         """
         while self._batch is not None or self._batches.has_next():
             if self._batch is None:
                 self._open_batch()
+            if self._packed is not None:
+                return False
             if self._batch is not None and self._fill(columns, records_max, bytes_max, until):
                 return False
             if time.perf_counter() >= until:
                 return False
         return True
+
+    @property
+    def must_unpack(self) -> bool:
+        """Whether reading goes on only after `unpack`."""
+        return self._packed is not None
+
+    def unpack(self) -> None:
+        """Decompress the batch that is next; it may take long, and may run in a thread."""
+        # The slice may be left and taken up again, unlike the batch itself.
+        self._batch = islice(self._packed, None)
+        self._packed = None
 
     def _fill(self, columns: Columns, records_max: int, bytes_max: int, until: float) -> bool:
         """Append from the open batch; whether it stopped before the end of the batch."""
@@ -121,7 +137,9 @@ class MessageSet:
             raise LogError("the checksum of a batch does not match", offset=batch.base_offset, hint=hint)
         if self._is_visible(batch):
             self._offset_after_batch = batch.next_offset
-            self._batch = islice(batch, None)  # may be left and taken up again, unlike the batch itself
+            self._packed = batch
+            if not batch.compression_type or self.size_bytes < _UNPACKED_AT_ONCE_BYTES:
+                self.unpack()
         else:
             self.offset_next = max(self.offset_next, batch.next_offset)
 

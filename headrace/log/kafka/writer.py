@@ -31,8 +31,9 @@ from headrace.settings import Settings
 logger = logging.getLogger(__name__)
 
 _ALL_REPLICAS = -1
-_BATCH_BYTES = 512 * 1024
-_ROUND_BYTES_MAX = 1024 * 1024
+_BATCH_BYTES = 128 * 1024
+_ROUND_BYTES_MAX = 256 * 1024
+"""Bounds of one request, so that putting it on the wire stays short."""
 _MARKERS_RETRY_S = 0.001
 """The markers of the previous transaction take a few milliseconds; asking again costs little."""
 _RETRY_S = 0.05
@@ -234,6 +235,8 @@ class KafkaWriter:
             metadata = await self._connections.metadata(sorted({place.topic for place in unknown}))
             for place in unknown:
                 view = metadata.topics.get(place.topic)
+                if view is not None and view.error_code in DENIED:
+                    raise self._error(place, view.error_code)
                 if view is not None and view.leaders.get(place.partition, -1) >= 0:
                     self._leaders[place] = view.leaders[place.partition]
                 elif asyncio.get_running_loop().time() >= deadline and (
