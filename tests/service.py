@@ -157,6 +157,14 @@ class Service:
         assert error is not None, "the run ended without an error"
         return error
 
+    async def begin_stop(self) -> None:
+        """Ask for a stop, and return once every task of the run has heard of it."""
+        keepers = list(self.runtime._keepers.values())
+        self.runtime.stop()
+        async with asyncio.timeout(PATIENCE_S):
+            for keeper in keepers:
+                await keeper._stopping.wait()
+
     async def stop(self) -> None:
         """Finish and commit the units in hand, close; raise what went wrong."""
         self._is_settled = True

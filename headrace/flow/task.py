@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from headrace.errors import DecodeError, HeadraceError, PartitionerMismatch
+from headrace.errors import DecodeError, EventError, HeadraceError, PartitionerMismatch
 from headrace.events.position import TopicPartition
 from headrace.flow.agent import AgentRun
 from headrace.flow.group import Group
@@ -64,6 +64,8 @@ class Task:
         self._view = view
         self._is_stopping = False
         self._fetching: asyncio.Task[Sequence[Chunk]] | None = None
+        self._leading: AgentRun | None = None
+        """The first agent of a topic while it is at work: it alone may end a run of events early."""
         self._leftover: list[Chunk] = []
         self._committed: asyncio.Event | None = None
         self._settling: asyncio.Task[None] | None = None
@@ -78,8 +80,8 @@ class Task:
         self._is_stopping = True
         if self._fetching is not None:
             self._fetching.cancel()
-        if self._hand.run is not None:
-            self._hand.run.stream.stop_early()
+        if self._leading is not None:
+            self._leading.stream.stop_early()
 
     async def run(self) -> None:
         """Take the task over and run it until `stop`.
@@ -123,7 +125,8 @@ class Task:
                 for agent in agents:
                     agent.cancel()
         except BaseExceptionGroup as failures:
-            raise _first_cause(failures) from None
+            cause = _first_cause(failures)
+            raise cause from cause.__cause__
 
     async def _start_agents(self, crew: asyncio.TaskGroup) -> list[asyncio.Task[Any]]:
         """Start every agent and wait until each asks for its first event."""
@@ -147,7 +150,12 @@ class Task:
     async def _run_units(self, held: Held, reader: Reader, crew: asyncio.TaskGroup) -> None:
         while not self._is_stopping and (chunks := await self._next_chunks(reader)):
             unit = self._new_unit(held.unit + 1, held.inputs)
-            await self._run_events(unit, chunks)
+            try:
+                await self._run_events(unit, chunks)
+            except EventError:
+                # The unit before has nothing to do with this event: it is committed all the same.
+                await self._until_settled()
+                raise
             if unit.events:
                 await self._finish_unit(unit, held, crew)
             else:
@@ -155,8 +163,7 @@ class Task:
                 held.inputs = unit.inputs
                 await self._until_committed()
                 self._view.advance(held.position(self._partition))
-        if self._settling is not None:
-            await asyncio.wait({self._settling})
+        await self._until_settled()
 
     async def _next_chunks(self, reader: Reader) -> Sequence[Chunk]:
         """What to run next; empty when the task stops."""
@@ -194,42 +201,35 @@ class Task:
         topic = self._group.inputs[chunk.topic]
         self._check_placement(topic, chunk)
         values = await self._decoded(topic, chunk)
-        for run in self._agents[chunk.topic]:
+        for index, run in enumerate(self._agents[chunk.topic]):
+            # Only the first agent may end the run; the others get the same events, to the last: what
+            # one has finished and another has not can neither be committed nor be run again.
+            self._leading = None if index else run
             self._hand.take(run)
-            run.stream.hand_out(chunk, values, deadline)
-            finished = await run.stream.asked()
+            run.stream.hand_out(chunk, values, float("inf") if index else deadline)
+            values = values[: await run.stream.asked()]
             self._hand.release()
-            if finished < len(values):
-                values = values[:finished]
-            # Only the first agent may end the run; the others get the same events, to the last.
-            deadline = float("inf")
+        self._leading = None
         return len(values)
 
     async def _decoded(self, topic: Topic[Any, Any], chunk: Chunk) -> list[Any]:
-        """The events up to the first that cannot be decoded. Raises: DecodeError when that is the first."""
+        """The events up to the first that cannot be read. Raises: DecodeError when that is the first."""
         values: list[Any] = []
         began = time.perf_counter()
         decode = topic.values.decode
+        stop = chunk.keys.index(None) if topic.is_keyed and None in chunk.keys else len(chunk)
         try:
-            for start in range(0, len(chunk), _DECODE_SLICE):
-                raws = chunk.values[start : start + _DECODE_SLICE]
-                if topic.is_keyed and None in chunk.keys[start : start + _DECODE_SLICE]:
-                    raise DecodeError("an event has no key, and its topic declares one")
-                for raw in raws:
+            for start in range(0, stop, _DECODE_SLICE):
+                for raw in chunk.values[start : min(start + _DECODE_SLICE, stop)]:
                     values.append(None if raw is None else decode(raw))
                 if time.perf_counter() - began > SLICE_S:
                     await asyncio.sleep(0)
                     began = time.perf_counter()
-        except (msgspec.MsgspecError, UnicodeError, DecodeError) as error:
-            keyless = chunk.keys.index(None) if isinstance(error, DecodeError) else len(values)
-            del values[keyless:]
+        except (msgspec.MsgspecError, UnicodeError) as error:
             if not values:
-                raise DecodeError(
-                    f"the event cannot be decoded: {error}",
-                    topic=chunk.topic,
-                    partition=chunk.partition,
-                    offset=chunk.offsets[0],
-                ) from error
+                raise _unreadable(chunk, f"the event cannot be decoded: {error}") from error
+        if not values:
+            raise _unreadable(chunk, "the event has no key, and its topic declares one")
         return values
 
     def _check_placement(self, topic: Topic[Any, Any], chunk: Chunk) -> None:
@@ -261,6 +261,10 @@ class Task:
     async def _until_committed(self) -> None:
         if self._committed is not None:
             await self._committed.wait()
+
+    async def _until_settled(self) -> None:
+        if self._settling is not None:
+            await asyncio.wait({self._settling})
 
     async def _settle(
         self,
@@ -298,6 +302,10 @@ class Task:
             held.store.write(sealed.rows[start : start + APPLY_ROWS_MAX])
             await asyncio.sleep(0)
         held.store.write(sealed.rows[last:], mark)
+
+
+def _unreadable(chunk: Chunk, why: str) -> DecodeError:
+    return DecodeError(why, topic=chunk.topic, partition=chunk.partition, offset=chunk.offsets[0])
 
 
 def _first_cause(failures: BaseExceptionGroup[BaseException]) -> BaseException:
