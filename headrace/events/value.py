@@ -66,9 +66,15 @@ class ValueCodec(Generic[V]):
 
     def check(self, value: V) -> None:
         """Refuse what would not read back: another type, NaN, an infinity. Raises: UnencodableValue."""
-        if self._classes and type(value) not in self._classes and not isinstance(value, self._classes):
+        kind = type(value)
+        # A bool is an int to Python, but not to JSON, where it would not read back as one.
+        if (
+            self._classes
+            and kind not in self._classes
+            and (kind is bool or not isinstance(value, self._classes))
+        ):
             wanted = " | ".join(sorted(c.__name__ for c in self._classes))
-            raise UnencodableValue(f"the value must be {wanted}, not {type(value).__name__}")
+            raise UnencodableValue(f"the value must be {wanted}, not {kind.__name__}")
         if self._may_hold_floats and not _is_finite(value):
             raise UnencodableValue(f"this {type(value).__name__} holds a NaN or an infinity")
 
