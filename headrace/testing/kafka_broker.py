@@ -111,6 +111,11 @@ class KafkaBroker:
         """The certificate that clients must trust, in `sasl_tls` mode."""
         return self._folder / "ca.pem"
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the process lives (a paused one does)."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> None:
         """Start and wait until it takes connections. Raises: BrokerFailed."""
         if not self._is_formatted:

@@ -327,26 +327,35 @@ async def test_positions_are_left_where_lag_tools_look(
     await log.record_lag(app, {place: 43})  # nobody owns it any more: no error either way
 
 
-@pytest.fixture
-def mortal_broker() -> Iterator[KafkaBroker]:
-    """A broker of the test's own, to be killed."""
+@pytest.fixture(scope="module")
+def spare_broker() -> Iterator[KafkaBroker]:
     require_kafka()
     with KafkaBroker(lib=kafka_lib()) as broker:
         yield broker
+
+
+@pytest.fixture
+def mortal_broker(spare_broker: KafkaBroker) -> KafkaBroker:
+    """A running broker that may be killed or paused."""
+    spare_broker.resume()
+    if not spare_broker.is_running:
+        spare_broker.start()
+    return spare_broker
 
 
 async def test_a_reader_goes_on_when_its_broker_was_killed_and_came_back(
     connect: Connect, mortal_broker: KafkaBroker
 ) -> None:
     log = await connect(mortal_broker, Settings(request_timeout_s=60.0))
-    place = TopicPartition("facts", 0)
-    await log.provision([TopicSpec(name="facts", partitions=1)])
-    writer = await log.writer("task")
+    place = TopicPartition(unique("facts"), 0)
+    await log.provision([TopicSpec(name=place.topic, partitions=1)])
+    task = unique("task")
+    writer = await log.writer(task)
     reader = await log.reader({place: 0})
     await read_until(reader, end=(await writer.commit([Append(*place, [record("before")])]))[place] + 1)
     await asyncio.to_thread(mortal_broker.restart)
     await writer.close()
-    writer = await log.writer("task")
+    writer = await log.writer(task)
     end = (await writer.commit([Append(*place, [record("after")])]))[place]
     assert values(await read_until(reader, end=end)) == [b"after"]
     await asyncio.gather(writer.close(), reader.close())
@@ -356,9 +365,10 @@ async def test_a_broker_that_is_gone_for_good_is_unavailable_and_closing_does_no
     connect: Connect, mortal_broker: KafkaBroker
 ) -> None:
     log = await connect(mortal_broker, Settings(request_timeout_s=1.5))
-    place = TopicPartition("facts", 0)
-    await log.provision([TopicSpec(name="facts", partitions=1)])
-    writer = await log.writer("task")
+    place = TopicPartition(unique("facts"), 0)
+    await log.provision([TopicSpec(name=place.topic, partitions=1)])
+    task = unique("task")
+    writer = await log.writer(task)
     reader = await log.reader({place: 0})
     await asyncio.to_thread(mortal_broker.kill)
     with pytest.raises(Unavailable):
@@ -366,7 +376,7 @@ async def test_a_broker_that_is_gone_for_good_is_unavailable_and_closing_does_no
     with pytest.raises(Unavailable):
         await reader.fetch(records_max=1, bytes_max=1)
     with pytest.raises(Unavailable):
-        await log.writer("task")
+        await log.writer(task)
     async with asyncio.timeout(5):
         await asyncio.gather(writer.close(), reader.close())
 
@@ -375,9 +385,10 @@ async def test_a_broker_that_stands_still_is_unavailable_too(
     connect: Connect, mortal_broker: KafkaBroker
 ) -> None:
     log = await connect(mortal_broker, Settings(request_timeout_s=1.5))
-    place = TopicPartition("facts", 0)
-    await log.provision([TopicSpec(name="facts", partitions=1)])
-    writer = await log.writer("task")
+    place = TopicPartition(unique("facts"), 0)
+    await log.provision([TopicSpec(name=place.topic, partitions=1)])
+    task = unique("task")
+    writer = await log.writer(task)
     reader = await log.reader({place: 0})
     mortal_broker.pause()
     with pytest.raises(Unavailable):
