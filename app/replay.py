@@ -17,7 +17,7 @@ from headrace.events.position import Token
 
 LANES = 4
 """Requests with baskets that are under way at once; a household always uses the same lane."""
-BATCH_BASKETS = 500
+BATCH_BASKETS = 2_000
 POLL_S = 0.05
 STALL_MAX_S = 30.0
 """A service whose position does not move for so long does not get there any more."""
