@@ -202,8 +202,6 @@ class App(faust.App):
         declare = super().task(on_leader=on_leader, traced=traced)
         if fun is None:
             return lambda function: self._declared(declare, function, self._direct(function))
-        if hasattr(fun, "__headrace_scope__"):
-            return declare(fun)
         return self._declared(declare, fun, self._direct(fun))
 
     def _declared(self, declare: Callable[[Any], Any], function: F, scoped: Callable[..., Any]) -> F:

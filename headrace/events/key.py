@@ -234,7 +234,7 @@ class TupleKey(KeyCodec[tuple[Any, ...]]):
     def from_wire(self, raw: bytes) -> tuple[Any, ...]:
         try:
             key = self.from_json(msgspec.json.decode(raw))
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise DecodeError(f"the key is not a JSON array: {error}") from error
         if self.to_wire(key) != raw:
             raise DecodeError("the key is a JSON array, but not in its shortest form")

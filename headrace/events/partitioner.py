@@ -6,6 +6,8 @@ from enum import StrEnum
 from functools import lru_cache
 
 _KEYS_CACHED = 65_536
+_CACHED_KEY_BYTES_MAX = 64
+"""Longer keys are hashed each time: clients choose them, and a cache must stay small."""
 
 
 class Partitioner(StrEnum):
@@ -20,10 +22,15 @@ class Partitioner(StrEnum):
         """The partition of a record key on a topic with so many partitions."""
         if self is Partitioner.CRC32:
             return zlib.crc32(key) % partitions
-        return (murmur2(key) & 0x7FFFFFFF) % partitions
+        hashed = _murmur2_of_short(key) if len(key) <= _CACHED_KEY_BYTES_MAX else murmur2(key)
+        return (hashed & 0x7FFFFFFF) % partitions
 
 
 @lru_cache(maxsize=_KEYS_CACHED)
+def _murmur2_of_short(key: bytes) -> int:
+    return murmur2(key)
+
+
 def murmur2(data: bytes) -> int:
     """MurmurHash2 as Kafka's Java client computes it (seed 0x9747b28c), unsigned 32 bits."""
     mixer, mask = 0x5BD1E995, 0xFFFFFFFF

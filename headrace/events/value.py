@@ -61,7 +61,7 @@ class ValueCodec(Generic[V]):
         """The value behind the bytes. Raises: DecodeError."""
         try:
             return self.decode(raw)
-        except (msgspec.MsgspecError, UnicodeError) as error:
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             raise DecodeError(str(error)) from error
 
     def check(self, value: V) -> None:

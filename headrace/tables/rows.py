@@ -87,7 +87,7 @@ class Rows:
     def _readable(self, key: Any, raw: bytes) -> Any:
         try:
             value = self.values.decode(raw)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             table = self.prefix[:-1].decode()
             raise RowMismatch(f"the row {key!r} of table {table} cannot be read: {error}") from error
         return value if self.values.is_immutable else raw
