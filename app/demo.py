@@ -3,6 +3,7 @@
 import argparse
 import fcntl
 import json
+import os
 import shutil
 import signal
 import socket
@@ -32,12 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--exit", action="store_true", help="end after the verdict, with status 0 or 1")
     parser.add_argument("--log", choices=("embedded", "kafka"), default="embedded", help="where facts live")
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, _interrupt)
     screen = Screen()
     try:
         with _fresh_folder() as folder, _log(options.log, folder, screen) as log_url:
             return _run(screen, folder, log_url, ends=options.exit)
-    except (NoAnswer, ServiceDied, FolderInUse) as error:
+    except (NoAnswer, ServiceDied, FolderInUse, NoBroker) as error:
         screen.say(f"The demo failed: {error}")
         return 1
     except KeyboardInterrupt:
@@ -47,9 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(screen: Screen, folder: Path, log_url: str, *, ends: bool) -> int:
     with _running(folder, log_url) as services:
-        screen.say(
-            f"Starting {', '.join(NAMES)} on {log_url.partition('://')[0]}; their logs are in {folder}"
-        )
+        log_name = "the embedded log" if log_url.startswith("embedded:") else "Apache Kafka"
+        screen.say(f"Starting {', '.join(NAMES)} on {log_name}; what they say is in {folder}")
         year = load_year()
         _await_ready(services)
         addresses = Addresses(**{service.name: service.address for service in services})
@@ -88,6 +89,10 @@ class FolderInUse(Exception):
     """Another demo works in this folder."""
 
 
+class NoBroker(Exception):
+    """Apache Kafka cannot be started on this machine."""
+
+
 @contextmanager
 def _fresh_folder() -> Iterator[Path]:
     """An empty folder for logs and tables, held against other demos."""
@@ -110,11 +115,21 @@ def _log(kind: str, folder: Path, screen: Screen) -> Iterator[str]:
     if kind == "embedded":
         yield f"embedded://{folder / 'log.db'}"
         return
-    from headrace.testing.kafka_broker import KafkaBroker  # needs Java and Maven, the rest does not
+    # Imported here, because the rest of the demo needs neither Java nor Maven.
+    from headrace.testing.kafka_broker import DEFAULT_LIB, BrokerFailed, KafkaBroker
 
+    lib = Path(os.environ.get("HEADRACE_KAFKA_LIB", DEFAULT_LIB))
+    if (reason := KafkaBroker.unavailable_reason(lib)) is not None:
+        raise NoBroker(reason)
     screen.say("Starting Apache Kafka (its first start fetches it)")
-    with KafkaBroker() as broker:
+    broker = KafkaBroker(lib=lib)
+    try:
+        broker.start()
         yield f"kafka://{broker.address}"
+    except BrokerFailed as error:
+        raise NoBroker(str(error)) from error
+    finally:
+        broker.stop()
 
 
 @contextmanager

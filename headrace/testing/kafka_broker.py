@@ -122,7 +122,10 @@ class KafkaBroker:
             self._prepare()
         command = [*self._java("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC"), "kafka.Kafka", self._properties]
         with self._output.open("ab") as output:
-            self._process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+            # A process group of its own: Ctrl-C must not take the broker away before those who use it.
+            self._process = subprocess.Popen(
+                command, stdout=output, stderr=subprocess.STDOUT, process_group=0
+            )
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
