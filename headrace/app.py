@@ -24,6 +24,7 @@ from headrace.http.source import Endpoint
 from headrace.lifecycle import Boot, RuntimeService
 from headrace.log.port import TopicSpec
 from headrace.runtime import Runtime
+from headrace.standalone import StandaloneSender
 from headrace.tables.table import Table as TableDeclaration
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
@@ -203,6 +204,20 @@ class App(faust.App):
         if fun is None:
             return lambda function: self._declared(declare, function, self._direct(function))
         return self._declared(declare, fun, self._direct(fun))
+
+    def command(self, *options: Any, base: Any = None, **kwargs: Any) -> Callable[[F], Any]:
+        """Declare a command, `headrace -A app NAME`; each event it sends is its own transaction."""
+        declare = super().command(*options, base=base, **kwargs)
+
+        def scope(function: F) -> Any:
+            @wraps(function)
+            async def run(*arguments: Any, **given: Any) -> Any:
+                async with StandaloneSender(self.declarations, lambda: self.settings_of_run().settings):
+                    return await function(*arguments, **given)
+
+            return declare(run)
+
+        return scope
 
     def _declared(self, declare: Callable[[Any], Any], function: F, scoped: Callable[..., Any]) -> F:
         declare(scoped)

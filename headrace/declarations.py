@@ -11,6 +11,8 @@ from headrace.http.source import Endpoint, UserRoute
 from headrace.tables.table import Table
 
 _RESERVED_PATHS = ("/livez", "/readyz", "/metrics", "/openapi.json", "/")
+_READING = frozenset({"GET", "HEAD"})
+"""Methods that a served table answers itself; a route at its path may take the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +77,19 @@ class Declarations:
         """Register an endpoint. Raises: DeclarationError for a path that is taken or malformed."""
         if not path.startswith("/"):
             raise DeclarationError(f"the path {path!r} does not begin with a slash")
-        served = {serving.path for serving in self.served}
-        if path in served or path in _RESERVED_PATHS:
+        methods = tuple(method.upper() for method in methods)
+        served = {serving.path for serving in self.served} if not _READING.isdisjoint(methods) else set()
+        taken = {route.path for route in self.routes if not set(route.methods).isdisjoint(methods)}
+        if path in served | taken or path in _RESERVED_PATHS:
             raise DeclarationError(f"the path {path} is taken already")
-        self.routes.append(UserRoute(path=path, endpoint=endpoint, methods=tuple(m.upper() for m in methods)))
+        self.routes.append(UserRoute(path=path, endpoint=endpoint, methods=methods))
 
     def _check_path(self, path: str) -> None:
         parts = path.split("/")[1:]
         if not path.startswith("/") or not all(parts) or any(c in path for c in "{}?#% "):
             raise DeclarationError(f"{path!r} is no path for a table", hint="Write it like '/balances'.")
-        taken = {serving.path for serving in self.served} | {route.path for route in self.routes}
+        reading = {route.path for route in self.routes if not _READING.isdisjoint(route.methods)}
+        taken = {serving.path for serving in self.served} | reading
         if path in taken or path in _RESERVED_PATHS:
             raise DeclarationError(f"the path {path} is taken already")
 

@@ -38,5 +38,5 @@ coupon_books: headrace.Table[int, CouponBook] = app.Table(
     "coupon_books", key_type=int, value_type=CouponBook, default=CouponBook
 )
 
-app.serve(campaigns, "/calendar")
+app.serve(campaigns, "/campaigns")
 app.serve(coupon_books, "/coupons")

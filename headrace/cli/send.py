@@ -1,8 +1,5 @@
 """`send`: one event into a topic of the app."""
 
-import asyncio
-import os
-import socket
 import sys
 from typing import Any
 
@@ -11,10 +8,10 @@ import click
 from headrace.cli.command import Command, ExitStatus, argument, option
 from headrace.errors import DecodeError
 from headrace.events.position import Token
-from headrace.flow.outgate import Outgate
 from headrace.flow.topic import Topic
 from headrace.log.port import catalog
 from headrace.provisioning import provision
+from headrace.standalone import open_outgate
 
 
 class Send(Command):
@@ -42,21 +39,8 @@ class Send(Command):
         event = self._event(topic)
         async with self.open_log(settings, may_create=True) as log:
             infos = await provision(log, settings, [topic])
-            # The process id keeps two of these apart: one writer per transactional id.
-            gate = Outgate(
-                declared.app_id,
-                f"cli-{socket.gethostname()}-{os.getpid()}",
-                log,
-                infos,
-                record_bytes_max=settings.record_bytes_max,
-            )
-            committing = asyncio.create_task(gate.run(), name="outgate")
-            try:
-                async with gate.sending() as scope:
-                    sent = await topic.send(**event)
-            finally:
-                committing.cancel()
-                await asyncio.wait({committing})
+            async with open_outgate(declared.app_id, log, infos, settings) as gate, gate.sending() as scope:
+                sent = await topic.send(**event)
             token = Token.of(scope.position, catalog(log, infos)).text()
         ((place, offset_next),) = scope.position.items()
         shown = {
