@@ -31,3 +31,11 @@ def kafka_broker() -> Iterator[KafkaBroker]:
     require_kafka()
     with KafkaBroker(lib=kafka_lib()) as broker:
         yield broker
+
+
+@pytest.fixture
+def own_broker() -> Iterator[KafkaBroker]:
+    """A running broker for one test alone, for apps whose topics have fixed names."""
+    require_kafka()
+    with KafkaBroker(lib=kafka_lib()) as broker:
+        yield broker

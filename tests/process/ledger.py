@@ -5,16 +5,23 @@ from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Any
 
+import httpx
+import msgspec
+
 from agents.loyalty import _department_of as department_of
 from app.grocery import GroceryYear
 from app.loyalty import baskets as basket_topic
 from app.loyalty import promotions as promotions_topic
 from headrace.events.envelope import Envelope, fresh_event_id, id_text
+from headrace.events.position import TopicPartition
 from headrace.flow.sending import Outbox
 from headrace.log.port import Log, Writer
+from headrace.tables.changelog import POSITION_KEY
 from schemas.checkout import BasketPurchased
+from schemas.loyalty import RedemptionCorrected
 from schemas.promotions import CouponRedeemed
-from tables.loyalty import Balance, spend_by_department
+from tables.loyalty import Balance, balances, department_spend, spend_by_department
+from tests.process.workers import Worker
 
 PARTITIONS = 8
 _FIRST_BASKET = 70_000
@@ -110,8 +117,6 @@ class Appendix:
 
 async def read_all(log: Log, topic: str) -> list[tuple[bytes | None, bytes | None]]:
     """Key and value of every committed record of a topic, partition by partition."""
-    from headrace.events.position import TopicPartition
-
     infos = await log.describe([topic])
     if topic not in infos:
         return []
@@ -129,3 +134,50 @@ async def read_all(log: Log, topic: str) -> list[tuple[bytes | None, bytes | Non
         finally:
             await reader.close()
     return records
+
+
+async def check_reads(client: httpx.AsyncClient, crew: Sequence[Worker], ledger: Ledger) -> None:
+    """Table over HTTP == ledger, for every household and every table."""
+    for household, balance in ledger.balances.items():
+        row = await _read(client, crew, f"/balances/{household}")
+        assert msgspec.json.encode(balance) == row, household
+    for household, spend in ledger.departments.items():
+        assert msgspec.json.decode(await _read(client, crew, f"/departments/{household}")) == spend, household
+    for household, verdicts in ledger.redemptions.items():
+        row = msgspec.json.decode(await _read(client, crew, f"/redemptions/{household}"))
+        assert [each["is_honoured"] for each in row] == verdicts, household
+
+
+async def _read(client: httpx.AsyncClient, crew: Sequence[Worker], path: str) -> bytes:
+    """The row from whichever worker owns it; the others must say that they do not."""
+    for worker in crew:
+        answer = await worker.get(client, path)
+        if answer.status_code == 200:
+            return answer.content
+        assert answer.status_code == 503, (path, answer.status_code, answer.text)
+    raise AssertionError(f"no worker owns {path}")
+
+
+async def check_log(log: Log, ledger: Ledger) -> None:
+    """Changelog fold == ledger, and each correction is visible to committed readers once."""
+    fold: dict[bytes, bytes] = {}
+    for key, value in await read_all(log, "loyalty.main.changelog"):
+        assert key is not None
+        if key == POSITION_KEY:
+            continue
+        if value is None:
+            fold.pop(key, None)
+        else:
+            fold[key] = value
+    for household, balance in ledger.balances.items():
+        key = balances.row_prefix + balances.keys.to_store(household)
+        assert fold[key] == msgspec.json.encode(balance), household
+    stored = sum(key.startswith(balances.row_prefix) for key in fold)
+    assert stored == len(ledger.balances)
+    assert sum(key.startswith(department_spend.row_prefix) for key in fold) == len(ledger.departments)
+
+    sent = [
+        msgspec.json.decode(value or b"", type=RedemptionCorrected)
+        for _, value in await read_all(log, "loyalty.events")
+    ]
+    assert Counter(correction.corrects for correction in sent) == ledger.corrections

@@ -38,7 +38,7 @@ class Worker:
         self.data = folder / instance
         self.address = f"127.0.0.1:{free_port()}"
         self.lines: list[str] = []
-        program = [sys.executable, "-m", "faust"] if by_faust else [sys.executable, "-m", "headrace.cli.main"]
+        program = [sys.executable, "-m", "faust"] if by_faust else [sys.executable, "-m", "headrace"]
         self._command = [*program, "-A", app, "worker", "-l", "info"]
         self.environment = {
             **os.environ,
@@ -126,7 +126,7 @@ class Worker:
     async def command(self, *arguments: str) -> tuple[int, str]:
         """Run a `headrace` command with this worker's settings; exit status and output."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "headrace.cli.main", "-A", self.app, *arguments,
+            sys.executable, "-m", "headrace", "-A", self.app, *arguments,
             cwd=REPOSITORY, env=self.environment,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
