@@ -80,6 +80,7 @@ async def survives(story: list[Life]) -> None:
     shop, cluster, engine = open_shop(partitions=2), MortalCluster(), LastingEngine()
     for life in story:
         await live(shop, cluster, engine, life)
+    # Half of the stories lose their disk at the end: the changelog alone must tell the same.
     engine = engine if len(story) % 2 else LastingEngine()
     async with running(shop.app, log=SimulatedLog(cluster), engine=engine) as service:
         await service.until_applied()
