@@ -18,12 +18,26 @@ from headrace.http.source import ReadSource
 _READING = ("GET", "HEAD")
 _OPEN = frozenset({b"/livez", b"/readyz"})
 _PAGES = frozenset({b"/", b"/livez", b"/readyz", b"/metrics"})
-_NOTED = frozenset({b"authorization", b"if-none-match", b"content-length", b"transfer-encoding"})
+_POSITION, _CONSISTENCY = b"headrace-position", b"headrace-consistency"
+_NOTED = frozenset(
+    {
+        b"authorization",
+        b"if-none-match",
+        b"content-length",
+        b"transfer-encoding",
+        _POSITION,
+        _CONSISTENCY,
+    }
+)
 _NO_HEADERS: dict[bytes, bytes] = {}
 
 _URL_TOO_LONG = Problem(414, "The URL is longer than this server takes.", CLOSE)
 _HEADERS_TOO_LARGE = Problem(431, "The headers are larger than this server takes.", CLOSE)
 _BODY_UNWANTED = Problem(413, "A read takes no body.", CLOSE)
+# Answering with whatever is there would be a lie about its position.
+_CANNOT_WAIT = Problem(
+    501, "A read cannot ask for a position yet: leave the header out, and compare the one of the answer."
+)
 
 
 def build_application(source: ReadSource, *, body_timeout_s: float = BODY_TIMEOUT_S) -> ASGIApp:
@@ -88,6 +102,8 @@ class _Application:
             read = self._reads.get(path[:cut]) if scan is None else None
             if noted and (scan or read) and _has_body(noted):
                 return await _BODY_UNWANTED.send(send)
+            if noted and (scan or read) and _asks_for_position(noted):
+                return await _CANNOT_WAIT.send(send)
             if read is not None:
                 return await read(path[cut + 1 :], noted.get(b"if-none-match"), send)
             if scan is not None:
@@ -116,6 +132,10 @@ class _Application:
         except Exception as error:  # noqa: BLE001  (it is mapped to an answer, and logged there)
             return await problem_of(error).send(send)
         return await probes.send_json(send, answer)
+
+
+def _asks_for_position(noted: dict[bytes, bytes]) -> bool:
+    return _POSITION in noted or noted.get(_CONSISTENCY, b"eventual") != b"eventual"
 
 
 def _has_body(noted: dict[bytes, bytes]) -> bool:

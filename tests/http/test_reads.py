@@ -142,3 +142,21 @@ async def test_any_text_is_a_key_when_it_is_percent_encoded(key: str) -> None:
     async with client(service) as http:
         answer = await http.get("/names/" + quote(key, safe="").replace(".", "%2E"))
     assert (answer.status_code, answer.json()) == (200, {"key": key})
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "status"),
+    [
+        ("Headrace-Position", "AQ", 501),
+        ("Headrace-Consistency", "latest", 501),
+        ("Headrace-Consistency", "eventual", 200),
+    ],
+)
+async def test_a_read_that_asks_for_a_position_is_never_answered_as_if_it_had_not(
+    header: str, value: str, status: int
+) -> None:
+    service = Service(balances)
+    service.put(balances, 1, 5)
+    async with client(service) as http:
+        for path in ("/balances/1", "/balances"):
+            assert (await http.get(path, headers={header: value})).status_code == status
