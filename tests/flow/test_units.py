@@ -124,8 +124,14 @@ async def test_two_workers_share_the_partitions_and_one_takes_over_from_the_othe
             await one.until_applied()
             await other.until_applied()
             await one.crash()
-            while len(other.runtime.views()) < 4:
-                await asyncio.sleep(0)
+            late = [Bought(who, 10) for who in range(40)]
+            await other.send_all(shop.buys, by_key(late))
+            receipts = [TopicPartition("receipts", partition) for partition in range(2)]
+            reader = await other.log.reader(dict.fromkeys(receipts, 0))
+            found = 0
+            while found < 20 + len(late):
+                found += sum(map(len, await reader.fetch(records_max=1_000, bytes_max=2**20)))
+            assert len(other.runtime.views()) == 4
             await other.until_applied()
-            assert other.table("balances").rows() == fold(events)
-            assert len(await other.outputs(shop.receipts)) == 20
+            assert other.table("balances").rows() == fold(events + late)
+            assert len(await other.outputs(shop.receipts)) == found
