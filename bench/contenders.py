@@ -1,7 +1,7 @@
 """Who is compared: headrace on two logs, and its peers; each does the job once in a process of its own.
 
 Measured for all alike: from the first event in hand to the commit that covers the last one, seen from
-outside every 20 ms; and the CPU seconds of the process in between.
+outside every 50 ms; and the CPU seconds of the process in between.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from bench.environments import QUIX_VERSION, java_classes, python_of, this_pytho
 from bench.orders import Orders
 from bench.process import Program
 
-_POLL_S = 0.02
+_POLL_S = 0.05
 _START_TIMEOUT_S = 120.0
 _RUN_TIMEOUT_S = 900.0
 _PAGE_ROWS = 1_000
