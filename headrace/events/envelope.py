@@ -138,7 +138,7 @@ def _decode_cloudevent(headers: dict[str, bytes]) -> Envelope:
         moment = datetime.fromisoformat(headers["ce_time"].decode()) if "ce_time" in headers else None
         return Envelope(
             _id_bytes(headers["ce_id"].decode()),
-            int(moment.timestamp() * 1000) if moment else 0,
+            round(moment.timestamp() * 1000) if moment else 0,
             _id_bytes(headers.get("ce_correlationid", b"").decode()),
             _id_bytes(headers.get("ce_causationid", b"").decode()),
             bytes.fromhex(headers.get("ce_headracestamp", b"").decode()),
