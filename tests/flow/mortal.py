@@ -66,6 +66,10 @@ class LastingEngine(MemoryEngine):
         """Let this write from now on fail, once."""
         self._writes_left = writes
 
+    def mend(self) -> None:
+        """Let every write succeed again."""
+        self._writes_left = None
+
     def count_write(self) -> None:
         """Note a write. Raises: OSError when it is to fail."""
         if self._writes_left is not None:

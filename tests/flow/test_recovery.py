@@ -73,6 +73,7 @@ async def live(shop: Shop, cluster: MortalCluster, engine: LastingEngine, life: 
         ended_by = (errors.Unavailable, errors.OutsideAgent, OSError, asyncio.CancelledError)
         assert outcome is None or isinstance(outcome, ended_by), outcome
     cluster.mend()
+    engine.mend()
 
 
 async def survives(story: list[Life]) -> None:
