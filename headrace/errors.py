@@ -17,6 +17,7 @@ HeadraceError
         StillRecovering     the partition is being restored
         NotOwner            the partition lives in another worker
         StoreCorrupt        the files of a store cannot be trusted
+        StoreUnwritable     the disk refuses what the store writes
         StoreInUse          another process holds the store
         RowMismatch         a stored row does not fit the declared value type
     LogError                the log refused, or cannot be reached
@@ -157,6 +158,13 @@ class StoreCorrupt(TableError):
     """The files of a store cannot be trusted."""
 
     hint = "Remove the folder of this store; it is rebuilt from its changelog at the next start."
+
+
+class StoreUnwritable(TableError):
+    """The disk refuses what the store writes: full, read-only, or failing."""
+
+    hint = "Nothing is lost; the task is taken over again and again until the disk takes it."
+    is_recoverable = True
 
 
 class StoreInUse(TableError):

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from headrace.errors import DecodeError, EventError, HeadraceError, PartitionerMismatch
+from headrace.errors import DecodeError, EventError, HeadraceError, PartitionerMismatch, StoreUnwritable
 from headrace.events.position import TopicPartition
 from headrace.flow.agent import AgentRun
 from headrace.flow.group import Group
@@ -69,6 +69,8 @@ class Task:
         self._leftover: list[Chunk] = []
         self._committed: asyncio.Event | None = None
         self._settling: asyncio.Task[None] | None = None
+        self._applying: asyncio.Task[None] | None = None
+        """The unit before the one that `_settling` commits."""
         self._hand = Hand(group, partition, cache_rows_max=site.settings.cache_rows_max)
         self._agents: dict[str, list[AgentRun]] = {name: [] for name in group.inputs}
         for agent in group.agents:
@@ -89,6 +91,13 @@ class Task:
         Cancel: a unit that is not committed is dropped; its outcome is read from the changelog at
         the next take-over. Raises: the first error, after which everything of the task is closed.
         """
+        try:
+            await self._run()
+        except OSError as error:
+            where = f"the store of {self._group.name}/{self._partition}"
+            raise StoreUnwritable(f"{where} cannot be written: {error}") from error
+
+    async def _run(self) -> None:
         site, partition = self._site, self._partition
         held = await take_over(
             site.app,
@@ -114,7 +123,6 @@ class Task:
 
     async def _run_held(self, held: Held, reader: Reader) -> None:
         self._hand.open_tables(held.store)
-        self._changelog_offset_next = held.changelog_offset_next
         self._view.serve(held.store, held.position(self._partition))
         try:
             async with asyncio.TaskGroup() as crew:
@@ -254,7 +262,10 @@ class Task:
         # Nothing of this unit is sent before the previous commit is acknowledged, and at most one
         # committed unit waits to be applied.
         await self._until_committed()
-        previous, self._committed = self._settling, asyncio.Event()
+        if self._applying is not None:
+            await asyncio.wait({self._applying})
+        self._applying = previous = self._settling
+        self._committed = asyncio.Event()
         name = f"unit {unit.number} {self._group.name}/{self._partition}"
         self._settling = crew.create_task(self._settle(sealed, held, previous, self._committed), name=name)
 

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 import headrace
 from headrace import TopicPartition, errors
+from headrace.flow.group import form_groups
+from headrace.flow.takeover import APPLY_ROWS_MAX, take_over
 from headrace.log.embedded.log import EmbeddedLog
 from headrace.log.port import Append
 from headrace.log.simulated.log import SimulatedLog
@@ -23,6 +25,7 @@ from headrace.tables.changelog import (
     encode_mark,
     encode_position,
 )
+from headrace.tables.view import PartitionView, ViewState
 from tests.flow.mortal import LastingEngine, MortalCluster
 from tests.flow.shop import Bought, Shop, by_key, declare_shop, fold, open_shop, purchases
 from tests.service import Service, committed, quick, running
@@ -98,17 +101,19 @@ def test_wherever_crashes_strike_tables_and_outputs_are_the_fold_of_the_log(stor
     asyncio.run(survives(story))
 
 
-async def test_a_unit_that_was_committed_and_not_applied_is_repaired_at_the_next_start() -> None:
+async def test_a_unit_that_was_committed_and_not_applied_is_repaired_when_the_task_is_taken_over() -> None:
     shop, log, engine = open_shop(partitions=1), SimulatedLog(), LastingEngine()
     events = purchases(30)
     async with running(shop.app, log=log, engine=engine) as service:
         engine.fail_after(0)
         await service.send_all(shop.buys, by_key(events))
-        assert isinstance(await service.failure(), OSError)
-    async with running(shop.app, log=log, engine=engine) as service:
-        assert service.table("balances").rows() == fold(events)
         await service.until_applied()
-        assert len(await service.outputs(shop.receipts)) == 3
+        await service.send(shop.buys, events[0], key=events[0].who)
+        await service.until_applied()
+        assert service.table("balances").rows() == fold([*events, events[0]])
+        assert service.runtime.figures_of_flow.failures == {"StoreUnwritable": 1}
+    async with running(shop.app, log=log, engine=engine) as service:
+        assert service.table("balances").rows() == fold([*events, events[0]])
 
 
 async def test_a_unit_that_was_half_applied_is_repaired_before_anything_is_served() -> None:
@@ -117,9 +122,11 @@ async def test_a_unit_that_was_half_applied_is_repaired_before_anything_is_serve
     async with running(shop.app, log=log, engine=engine, settings=quick(unit_time_max_s=60.0)) as service:
         engine.fail_after(2)
         await service.send_all(shop.buys, by_key(events))
-        assert isinstance(await service.failure(), OSError)
-    async with running(shop.app, log=log, engine=engine) as service:
-        assert service.table("balances").rows() == fold(events)
+        await service.until_applied()
+        await service.send(shop.buys, events[0], key=events[0].who)
+        await service.until_applied()
+        assert service.table("balances").rows() == fold([*events, events[0]])
+        assert service.runtime.figures_of_flow.takeovers == 2
 
 
 async def test_a_store_that_was_deleted_is_rebuilt_from_the_changelog() -> None:
@@ -237,11 +244,15 @@ async def test_a_store_that_is_being_restored_hides_its_position_until_the_end_i
         await service.send_all(shop.buys, by_key(events))
         await service.until_applied()
     engine.fail_after(5)
+    view, declared = PartitionView("main", 0), shop.app.declarations
+    topics = await log.describe([*declared.topics, CHANGELOG.topic])
+    (group,) = form_groups("shop", declared.agents, list(declared.tables.values()), topics, frozenset())
     with pytest.raises(OSError, match="no space left"):
-        async with running(shop.app, log=log, engine=engine):
-            pass
+        await take_over("shop", group, 0, log=log, engine=engine, topics=topics, view=view)
+    assert view.state is ViewState.RESTORING
+    assert not view.position
     store = engine.open("main", 0)
-    assert store.rows_estimate() == 4_000
+    assert store.rows_estimate() == 4 * APPLY_ROWS_MAX
     assert b'"is_restoring":true' in (store.mark or b"")
     store.close()
     async with running(shop.app, log=log, engine=engine) as service:
