@@ -152,6 +152,18 @@ async def test_a_commit_tells_the_offset_after_each_partitions_last_record(
     await writer.close()
 
 
+async def test_a_unit_may_name_a_partition_twice(log: Log, orders: str, reading: Reading) -> None:
+    writer = await log.writer("till")
+    unit = [Append(orders, 0, events("a")), Append(orders, 1, events("b")), Append(orders, 0, events("c"))]
+    offsets = await writer.commit(unit)
+
+    found = await read(await reading(orders, p0=0), 2)
+
+    assert [row.value for row in found] == [b"a", b"c"]
+    assert offsets[TopicPartition(orders, 0)] == found[-1].offset + 1
+    await writer.close()
+
+
 async def test_a_unit_with_a_record_that_is_too_large_leaves_nothing(
     log: Log, world: World, orders: str, reading: Reading
 ) -> None:
