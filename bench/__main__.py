@@ -9,7 +9,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench.broker import NoBroker, broker, jars
+from bench.broker import NoBroker, broker
 from bench.contenders import CONTENDERS, Contender, Course
 from bench.environments import NotBuilt
 from bench.orders import Orders, fill_embedded, fill_kafka
@@ -77,7 +77,6 @@ def _measure(options: argparse.Namespace, address: str, scratch: Path) -> Result
             course = Course(
                 run=f"{run_id}-{name}-{number}",
                 broker=address,
-                lib=jars(),
                 topic=topic,
                 embedded=embedded,
                 folder=folder,

@@ -17,7 +17,7 @@ from pathlib import Path
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from bench.environments import QUIX_VERSION, java_classes, python_of, this_python
+from bench.environments import QUIX_VERSION, java_classes, python_of, streams_jars, this_python
 from bench.orders import Orders
 from bench.process import Program
 
@@ -36,8 +36,6 @@ class Course:
     run: str
     """Unique; names the app, so that it starts without state."""
     broker: str
-    lib: Path
-    """Kafka's jars."""
     topic: str
     embedded: Path
     """Folder of an embedded log that holds the same events; copied, never changed."""
@@ -170,8 +168,9 @@ def _quix(course: Course) -> Measurement:
 
 
 def _kafka_streams(course: Course) -> Measurement:
-    classes = java_classes(_PEERS / "StreamsOrders.java", course.lib)
-    path = f"{classes}:{course.lib.absolute()}/*"
+    lib = streams_jars()
+    classes = java_classes(_PEERS / "StreamsOrders.java", lib)
+    path = f"{classes}:{lib}/*"
     command = ["java", "-cp", path, "StreamsOrders", *_arguments(course)]
     with _program(command, course) as program:
         return _by_commit(program, course)

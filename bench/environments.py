@@ -5,8 +5,16 @@ import sys
 import venv
 from pathlib import Path
 
+from headrace.testing.jars import JarsMissing, fetch_jars
+from headrace.testing.kafka_broker import VERSION as KAFKA_VERSION
+
 CACHE = Path(".cache") / "bench"
 QUIX_VERSION = "3.28.1"
+_STREAMS = (
+    ("org.apache.kafka", "kafka-streams", KAFKA_VERSION),
+    ("org.apache.logging.log4j", "log4j-slf4j-impl", "2.24.3"),
+    ("org.apache.logging.log4j", "log4j-core", "2.24.3"),
+)
 
 
 class NotBuilt(Exception):
@@ -26,10 +34,18 @@ def python_of(peer: str, requirements: tuple[str, ...]) -> str:
     return str(python.absolute())
 
 
+def streams_jars() -> Path:
+    """The folder of Kafka Streams' jars, which Maven fetches on first use. Raises: NotBuilt."""
+    lib = (CACHE / f"kafka-streams-{KAFKA_VERSION}").absolute()
+    try:
+        fetch_jars(lib, _STREAMS)
+    except JarsMissing as error:
+        raise NotBuilt(str(error)) from error
+    return lib
+
+
 def java_classes(source: Path, lib: Path) -> Path:
     """The folder of classes compiled from one source file against jars. Raises: NotBuilt."""
-    if not list(lib.glob("kafka-streams-*.jar")):
-        raise NotBuilt(f"{lib} holds no kafka-streams jar")
     classes = CACHE / "java"
     classes.mkdir(parents=True, exist_ok=True)
     compiled = classes / f"{source.stem}.class"

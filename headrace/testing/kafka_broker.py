@@ -1,7 +1,6 @@
 """A real Apache Kafka for tests: one KRaft node from its Maven artifacts, in a folder of its own."""
 
 import base64
-import fcntl
 import re
 import shutil
 import signal
@@ -13,6 +12,8 @@ import uuid
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from headrace.testing.jars import fetch_jars
 
 VERSION = "4.1.1"
 DEFAULT_LIB = Path.home() / ".cache" / "headrace" / f"kafka-{VERSION}"
@@ -190,7 +191,7 @@ class KafkaBroker:
         return ["java", logging, *options, "-cp", f"{self._lib}/*"]
 
     def _prepare(self) -> None:
-        _download(self._lib)
+        fetch_jars(self._lib, _ARTIFACTS)
         listeners = _PLAINTEXT
         if self._is_secured:
             self._make_certificate()
@@ -229,46 +230,6 @@ def _free_ports(count: int) -> list[int]:
     for each in sockets:
         each.close()
     return ports
-
-
-def _download(lib: Path) -> None:
-    """Let Maven fetch the jars, unless they are there; one process at a time does it."""
-    if lib.is_dir():
-        return
-    lib.parent.mkdir(parents=True, exist_ok=True)
-    with (lib.parent / f".{lib.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if lib.is_dir():
-            return
-        with tempfile.TemporaryDirectory(dir=lib.parent) as folder:
-            pom = Path(folder) / "pom.xml"
-            pom.write_text(_pom())
-            jars = Path(folder) / "jars"
-            _run(
-                [
-                    "mvn",
-                    "-B",
-                    "-q",
-                    "-f",
-                    str(pom),
-                    "dependency:copy-dependencies",
-                    f"-DoutputDirectory={jars}",
-                ]
-            )
-            jars.rename(lib)
-
-
-def _pom() -> str:
-    dependencies = "".join(
-        f"<dependency><groupId>{group}</groupId><artifactId>{name}</artifactId>"
-        f"<version>{version}</version></dependency>"
-        for group, name, version in _ARTIFACTS
-    )
-    return (
-        '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
-        "<groupId>headrace</groupId><artifactId>kafka-for-tests</artifactId><version>1</version>"
-        f"<packaging>pom</packaging><dependencies>{dependencies}</dependencies></project>"
-    )
 
 
 def _run(command: list[str]) -> None:
