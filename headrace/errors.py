@@ -186,7 +186,7 @@ class LogError(HeadraceError):
 class Unavailable(LogError):
     """Nobody answers at the log's address."""
 
-    hint = "The task is taken over again as soon as the log answers."
+    hint = "Check that the log runs and can be reached; a worker goes on by itself as soon as it answers."
     is_recoverable = True
 
 

@@ -233,7 +233,7 @@ class Task:
                 if time.perf_counter() - began > SLICE_S:
                     await asyncio.sleep(0)
                     began = time.perf_counter()
-        except (msgspec.MsgspecError, UnicodeError) as error:
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             if not values:
                 raise _unreadable(chunk, f"the event cannot be decoded: {error}") from error
         if not values:

@@ -24,7 +24,7 @@ class Snapshot(Protocol):
         """
 
     def close(self) -> None:
-        """Let go of it; the store can be closed before or after."""
+        """Let go of it. Closing the store ends it, too: later reads raise NotOwner."""
 
 
 class Store(Protocol):

@@ -1,6 +1,7 @@
 """What cannot be applied stops its partition in front of it, with an error that says what and where."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -134,3 +135,19 @@ async def test_a_stop_commits_the_unit_in_hand_and_leaves_the_rest() -> None:
     async with running(shop.app, log=log, settings=quick()) as service:
         await service.until_applied()
         assert service.table("balances").rows() == fold(events)
+
+
+async def test_an_event_nested_beyond_what_the_decoder_follows_stops_its_partition_by_name() -> None:
+    app = headrace.App("deep")
+    things: headrace.Topic[str, list[Any]] = app.topic("things", key_type=str, value_type=list, partitions=1)
+
+    @app.agent(things)
+    async def ignore(events: headrace.Stream[list[Any]]) -> None:
+        async for _ in events:
+            pass
+
+    async with running(app) as service:
+        await service.append("things", b"k", b"[" * 100_000 + b"]" * 100_000)
+        failure = await service.failure()
+    assert isinstance(failure, errors.DecodeError)
+    assert (failure.topic, failure.partition, failure.offset) == ("things", 0, 0)

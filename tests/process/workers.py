@@ -86,6 +86,16 @@ class Worker:
         """kill -9."""
         await self._end(signal.SIGKILL)
 
+    def pause(self) -> None:
+        """SIGSTOP: the process stands still, its connections stay open."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     async def terminate(self, timeout_s: float = 10.0) -> int:
         """SIGTERM; the exit status. Fails when the worker is not gone in time."""
         async with asyncio.timeout(timeout_s):

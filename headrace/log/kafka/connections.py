@@ -51,17 +51,17 @@ class Connections:
 
     async def metadata(self, topics: Sequence[str] | None = ()) -> Metadata:
         """The cluster now, with these topics (None: all of them). Raises: Unavailable, LogError."""
-        failure: Exception | None = None
+        failure = "none is known"
         for place in self._candidates():
             try:
                 metadata = read_metadata(await self._ask(place, MetadataRequest(topics)))
             except Unavailable as error:
-                failure = error
+                failure = error.what
                 continue
             if metadata.brokers:
                 self._brokers = metadata.brokers
             return metadata
-        raise Unavailable(f"no broker of {self._addresses()} answers: {failure}") from failure
+        raise Unavailable(f"no broker of {self._addresses()} answers: {failure}")
 
     async def send(self, node: int, request: Any) -> Any:
         """The answer of one node.
