@@ -69,8 +69,12 @@ _SCHEMA = (
 def connect(path: Path) -> sqlite3.Connection:
     """A connection to a file that `create` has prepared; it stays in the thread that opened it."""
     db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_MS / 1_000, isolation_level=None)
-    db.execute("PRAGMA synchronous = NORMAL")
-    db.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
+    try:
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
+    except sqlite3.Error:
+        db.close()
+        raise
     return db
 
 
