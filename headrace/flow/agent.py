@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
 from headrace.errors import AgentReturned, DeclarationError, HandlerError, HeadraceError, NotSupported
-from headrace.events.envelope import Envelope, EventIds, decode_envelope, id_text
+from headrace.events.envelope import Envelope, EventIds, decode_envelope
 from headrace.events.position import TopicPartition
 from headrace.flow.stream import Stream
 from headrace.flow.topic import Topic
@@ -90,9 +90,3 @@ class AgentRun:
         event_id = self._ids.output(offset, self._outputs)
         self._outputs += 1
         return Envelope(event_id, 0, self._correlation_id, self._source_id)
-
-    def corrects_hint(self) -> str:
-        """The id of the event in hand in text form, for corrections."""
-        place = self.stream.place_in_hand
-        source = decode_envelope(place[0].headers[place[1]]) if place else None
-        return id_text(source.event_id) if source else ""

@@ -95,7 +95,7 @@ class Outbox:
     CloudEvents. An event without a key goes to `keyless_partition` modulo the topic's count.
     """
 
-    __slots__ = ("_app", "_clock", "_partitions", "_record_bytes_max", "appends", "bytes", "records")
+    __slots__ = ("_app", "_clock", "_partitions", "_record_bytes_max", "appends", "records")
 
     def __init__(
         self,
@@ -111,7 +111,6 @@ class Outbox:
         self._clock = clock
         self.appends: dict[TopicPartition, list[Outgoing]] = {}
         self.records = 0
-        self.bytes = 0
 
     def add(
         self,
@@ -153,7 +152,6 @@ class Outbox:
         record = (key, value, written, time_ms if timestamp_ms is None else timestamp_ms)
         self.appends.setdefault(TopicPartition(topic.name, partition), []).append(record)
         self.records += 1
-        self.bytes += size
 
     def _envelope_headers(self, topic: "Topic[Any, Any]", envelope: Envelope, type_name: str) -> Headers:
         if topic.envelope is EnvelopeFormat.COMPACT:
