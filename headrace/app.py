@@ -30,16 +30,33 @@ from headrace.tables.table import Table as TableDeclaration
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
 _LATER = "It is not part of headrace yet; see docs/from-faust.md."
-_TOPIC_OPTIONS = dict.fromkeys(
-    ("pattern", "schema", "active_partitions", "key_serializer", "value_serializer", "maxsize", "allow_empty",
-     "has_prefix", "internal", "acks", "deleting", "replicas", "config", "loop"), _LATER)  # fmt: skip
-_AGENT_OPTIONS = dict.fromkeys(
-    ("concurrency", "supervisor_strategy", "sink", "isolated_partitions", "use_reply_headers"), _LATER
-)
-_TABLE_OPTIONS = dict.fromkeys(
-    ("window", "partitions", "help", "schema", "on_recover", "on_changelog_event", "extra_topic_configs",
-     "recovery_buffer_size", "standby_buffer_size", "on_window_close", "is_global", "options",
-     "use_partitioner", "synchronize_all_active_partitions"), _LATER)  # fmt: skip
+_ONE_TOPIC = "Declare one topic per name."
+_TYPED = "The types say how values are written; give key_type= and value_type=."
+_TOPIC_OPTIONS = {
+    **dict.fromkeys(
+        ("active_partitions", "maxsize", "has_prefix", "internal", "deleting", "config", "loop"), _LATER
+    ),
+    **dict.fromkeys(("schema", "key_serializer", "value_serializer"), _TYPED),
+    "pattern": _ONE_TOPIC,
+    "allow_empty": "A tombstone arrives as None; leave it out.",
+    "acks": "Every event is acknowledged; leave it out.",
+    "replicas": "Set HEADRACE_REPLICATION_FACTOR, for all topics that are created.",
+}
+_AGENT_OPTIONS = {
+    **dict.fromkeys(("supervisor_strategy", "use_reply_headers"), _LATER),
+    "concurrency": "One handler at a time per partition is what makes a unit; declare more partitions.",
+    "isolated_partitions": "Every partition has an agent of its own already; leave it out.",
+    "sink": "Write `await other_topic.send(value=...)` in the agent.",
+}
+_TABLE_OPTIONS = {
+    **dict.fromkeys(
+        ("window", "schema", "on_recover", "on_changelog_event", "extra_topic_configs", "on_window_close",
+         "is_global", "options", "synchronize_all_active_partitions"), _LATER),
+    **dict.fromkeys(
+        ("recovery_buffer_size", "standby_buffer_size"), "Restoring needs no tuning; leave it out."),
+    "partitions": "A table has as many partitions as the inputs of its group; leave it out.",
+    "use_partitioner": "A table's keys are placed as those of its group's inputs; leave it out.",
+}  # fmt: skip
 
 
 class App(faust.App):
@@ -140,18 +157,20 @@ class App(faust.App):
         value_type: Any = None,
         default: Callable[[], Any] | None = None,
         group: str = "main",
+        help: str | None = None,  # noqa: A002  (Faust's name for it)
         **options: Any,
     ) -> TableDeclaration[Any, Any]:
         """Declare a table; agents of its group write it.
 
         `default` makes the value of a key that has no row, as in Faust; the value type is that of
-        `default` unless given, the key type is `str` unless given.
+        `default` unless given, the key type is `str` unless given. `help` is for people.
         """
         refuse_options("app.Table", options, _TABLE_OPTIONS)
         keys, values = inferred_types(f"table {name}", key_type, value_type, default)
         table: TableDeclaration[Any, Any] = TableDeclaration(
             name, key_type=keys, value_type=_checked_value_type(values), default=default, group=_group(group)
         )
+        table.__doc__ = help or table.__doc__
         self.declarations.add_table(table)
         return table
 

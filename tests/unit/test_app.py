@@ -167,3 +167,12 @@ async def test_a_timer_outside_of_a_run_says_so(app: headrace.App) -> None:
 
     with pytest.raises(errors.OutsideAgent, match="trial is not running"):
         await app._tick(beat)()
+
+
+def test_a_refused_option_says_what_to_write_instead() -> None:
+    app = headrace.App("refusing")
+    with pytest.raises(errors.DeclarationError, match="as many partitions as the inputs of its group"):
+        app.Table("counts", default=int, partitions=4)
+    with pytest.raises(errors.DeclarationError, match="declare more partitions"):
+        app.agent(app.topic("orders"), concurrency=4)
+    assert app.Table("sums", default=int, help="Sums by article.").__doc__ == "Sums by article."
