@@ -34,6 +34,7 @@ HeadraceError
         ForeignToken        a token of another cluster or of a recreated topic
 """
 
+import asyncio
 from typing import ClassVar
 
 
@@ -244,3 +245,16 @@ class ForeignToken(PositionError):
     """A token of another cluster, or of a topic that was recreated since."""
 
     hint = "Forget the token and read without it."
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """What a group of errors began with: a named one before others, any before a cancellation."""
+    flat: list[BaseException] = []
+    waiting = [error]
+    while waiting:
+        part = waiting.pop(0)
+        if isinstance(part, BaseExceptionGroup):
+            waiting.extend(part.exceptions)
+        else:
+            flat.append(part)
+    return min(flat, key=lambda e: (not isinstance(e, HeadraceError), isinstance(e, asyncio.CancelledError)))

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
 
 from headrace import App, Delivery, Position, Sent, Settings, Table, Topic, TopicPartition
+from headrace.errors import first_cause
 from headrace.events.envelope import Headers
-from headrace.lifecycle import first_cause
 from headrace.log.port import Append, Log
 from headrace.log.simulated.log import SimulatedLog
 from headrace.runtime import Runtime
@@ -126,7 +126,7 @@ class Service:
             changed.cancel()
         if self._run.done():
             self._is_settled = True
-            raise first_cause(self._run.exception()) or AssertionError("the run has ended")
+            raise first_cause(self._run.exception() or AssertionError("the run has ended"))
 
     async def _ends(self) -> Mapping[TopicPartition, int]:
         inputs = {agent.topic.name for agent in self.app.declarations.agents}
@@ -144,7 +144,7 @@ class Service:
             ready.cancel()
         if self._run.done():
             self._is_settled = True
-            raise first_cause(self._run.exception()) or AssertionError("the run has ended")
+            raise first_cause(self._run.exception() or AssertionError("the run has ended"))
 
     # --- how it ends
 
@@ -153,7 +153,8 @@ class Service:
         async with asyncio.timeout(PATIENCE_S):
             await asyncio.wait({self._run})
         self._is_settled = True
-        error = first_cause(self._run.exception())
+        ended_by = self._run.exception()
+        error = first_cause(ended_by) if ended_by else None
         assert error is not None, "the run ended without an error"
         return error
 
@@ -171,7 +172,8 @@ class Service:
         self.runtime.stop()
         async with asyncio.timeout(PATIENCE_S):
             await asyncio.wait({self._run})
-        error = first_cause(self._run.exception())
+        ended_by = self._run.exception()
+        error = first_cause(ended_by) if ended_by else None
         if error is not None:
             raise error
 

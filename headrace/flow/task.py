@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from headrace.errors import DecodeError, EventError, HeadraceError, PartitionerMismatch, StoreUnwritable
+from headrace.errors import DecodeError, EventError, PartitionerMismatch, StoreUnwritable, first_cause
 from headrace.events.position import TopicPartition
 from headrace.flow.agent import AgentRun
 from headrace.flow.group import Group
@@ -62,6 +62,7 @@ class Task:
         self._group = group
         self._partition = partition
         self._view = view
+        self._topic_sizes = {name: info.partitions for name, info in site.topics.items()}
         self._is_stopping = False
         self._fetching: asyncio.Task[Sequence[Chunk]] | None = None
         self._leading: AgentRun | None = None
@@ -110,15 +111,13 @@ class Task:
         )
         site.figures.takeovers += 1
         try:
-            positions = {TopicPartition(t, partition): at.offset_next for t, at in held.inputs.items()}
-            reader = await site.log.reader(positions)
+            reader = await site.log.reader(held.position(partition))
             try:
                 await self._run_held(held, reader)
             finally:
                 self._view.close()
                 await reader.close()
         finally:
-            self._view.close()
             await held.close()
 
     async def _run_held(self, held: Held, reader: Reader) -> None:
@@ -133,7 +132,7 @@ class Task:
                 for agent in agents:
                     agent.cancel()
         except BaseExceptionGroup as failures:
-            cause = _first_cause(failures)
+            cause = first_cause(failures)
             raise cause from cause.__cause__
 
     async def _start_agents(self, crew: asyncio.TaskGroup) -> list[asyncio.Task[Any]]:
@@ -150,8 +149,7 @@ class Task:
 
     def _new_unit(self, number: int, inputs: Mapping[str, Any]) -> Unit:
         settings = self._site.settings
-        partitions = {name: info.partitions for name, info in self._site.topics.items()}
-        outbox = Outbox(self._site.app, partitions, record_bytes_max=settings.record_bytes_max)
+        outbox = Outbox(self._site.app, self._topic_sizes, record_bytes_max=settings.record_bytes_max)
         self._hand.outbox = outbox
         return Unit(number, outbox, inputs)
 
@@ -317,16 +315,3 @@ class Task:
 
 def _unreadable(chunk: Chunk, why: str) -> DecodeError:
     return DecodeError(why, topic=chunk.topic, partition=chunk.partition, offset=chunk.offsets[0])
-
-
-def _first_cause(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error that made a task fail: a named one before others, any before a cancellation."""
-    flat: list[BaseException] = []
-    waiting: list[BaseException] = [failures]
-    while waiting:
-        error = waiting.pop(0)
-        if isinstance(error, BaseExceptionGroup):
-            waiting.extend(error.exceptions)
-        else:
-            flat.append(error)
-    return min(flat, key=lambda e: (not isinstance(e, HeadraceError), isinstance(e, asyncio.CancelledError)))
