@@ -12,6 +12,7 @@ from headrace.errors import HeadraceError
 from headrace.events.event import Correction, Event
 from headrace.events.position import Position, Token, TopicPartition
 from headrace.flow.agent import Agent
+from headrace.flow.policy import DeadLetter, Retry, Stop
 from headrace.flow.sending import Sent
 from headrace.flow.stream import Delivery, Stream
 from headrace.flow.topic import Topic
@@ -22,12 +23,15 @@ __all__ = [
     "Agent",
     "App",
     "Correction",
+    "DeadLetter",
     "Delivery",
     "Event",
     "HeadraceError",
     "Position",
+    "Retry",
     "Sent",
     "Settings",
+    "Stop",
     "Stream",
     "Table",
     "Token",

@@ -3,19 +3,20 @@
 import asyncio
 import logging
 import socket
-import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+from headrace.clock import SYSTEM_CLOCK, Clock
 from headrace.declarations import Declarations
 from headrace.errors import DeclarationError, NotOwner, OutsideAgent, Unavailable
 from headrace.events.position import Catalog, Position
+from headrace.flow.figures import FlowFigures
 from headrace.flow.group import Group, check_changelog, form_groups
 from headrace.flow.keeper import Keeper
 from headrace.flow.outgate import DirectSender, Outgate, SendScope
 from headrace.flow.sending import active_sender
-from headrace.flow.task import FlowFigures, Worksite
+from headrace.flow.task import Worksite
 from headrace.http.server import HttpServer
 from headrace.http.source import ServedTable, UserRoute, WorkerState
 from headrace.log.connect import connect
@@ -43,6 +44,7 @@ class Runtime:
         *,
         log: Log | None = None,
         engine: StoreEngine | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.declarations = declarations
         self.settings = settings
@@ -53,6 +55,7 @@ class Runtime:
         self.figures_of_flow = FlowFigures()
         self._log = log or connect(settings)
         self._engine = engine
+        self._clock = clock
         self._http = HttpServer(self)
         self._topics: Mapping[str, TopicInfo] = {}
         self._groups: Mapping[str, Group] = {}
@@ -92,16 +95,16 @@ class Runtime:
             await self._log.close()
 
     async def _open_log(self) -> None:
-        began = time.monotonic()
+        began = self._clock.monotonic()
         while True:
             try:
                 await self._log.open()
                 return
             except Unavailable as error:
-                if time.monotonic() - began > _OPEN_PATIENCE_S or self._stopping.is_set():
+                if self._clock.monotonic() - began > _OPEN_PATIENCE_S or self._stopping.is_set():
                     raise
                 logger.warning("The log does not answer yet: %s", error)
-                await asyncio.sleep(self.settings.reopen_backoff_s)
+                await self._clock.sleep(self.settings.reopen_backoff_s)
 
     async def _run_with_log(self) -> None:
         app = self.declarations.app_id
@@ -147,6 +150,7 @@ class Runtime:
             settings=self.settings,
             topics=self._topics,
             figures=self.figures_of_flow,
+            clock=self._clock,
         )
         self._outgate = Outgate(
             site.app, self.instance, self._log, self._topics, record_bytes_max=self.settings.record_bytes_max
@@ -234,7 +238,7 @@ class Runtime:
 
     async def _record_lag(self) -> None:
         while True:
-            await asyncio.sleep(_LAG_INTERVAL_S)
+            await self._clock.sleep(_LAG_INTERVAL_S)
             merged = Position()
             for view in self.views():
                 if view.state is ViewState.SERVING:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from enum import Enum
 
+from headrace.clock import is_set_within
 from headrace.errors import Fenced, HeadraceError, Unavailable
 from headrace.flow.group import Group
 from headrace.flow.task import Task, Worksite
@@ -102,13 +103,10 @@ class Keeper:
             return False
         settings = self._site.settings
         wait_s = min(settings.reopen_backoff_s * 2 ** min(failures, 16), settings.reopen_backoff_max_s)
-        try:
-            async with asyncio.timeout(wait_s):
-                await self._stopping.wait()
+        if await is_set_within(self._stopping, wait_s, self._site.clock):
             return False
-        except TimeoutError:
-            self.state = KeeperState.RUNNING
-            return True
+        self.state = KeeperState.RUNNING
+        return True
 
     async def _is_still_ours(self) -> bool:
         """Whether the group confirms the partition: a zombie must not fence the rightful owner back."""

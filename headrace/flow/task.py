@@ -4,14 +4,16 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
+from headrace.clock import SYSTEM_CLOCK, Clock
 from headrace.errors import DecodeError, EventError, PartitionerMismatch, StoreUnwritable, first_cause
 from headrace.events.position import TopicPartition
 from headrace.flow.agent import AgentRun
+from headrace.flow.figures import FlowFigures
 from headrace.flow.group import Group
 from headrace.flow.hand import Hand
 from headrace.flow.sending import Outbox, active_sender
@@ -29,19 +31,6 @@ from headrace.tables.view import PartitionView
 _DECODE_SLICE = 128
 
 
-@dataclass(slots=True)
-class FlowFigures:
-    """What the tasks of a worker have done since it started."""
-
-    events: int = 0
-    units: int = 0
-    rows: int = 0
-    outputs: int = 0
-    takeovers: int = 0
-    commit_seconds: float = 0.0
-    failures: dict[str, int] = field(default_factory=dict)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worksite:
     """What all tasks of one run share."""
@@ -52,6 +41,7 @@ class Worksite:
     settings: Settings
     topics: Mapping[str, TopicInfo]
     figures: FlowFigures
+    clock: Clock = SYSTEM_CLOCK
 
 
 class Task:
@@ -182,10 +172,13 @@ class Task:
         self._fetching = asyncio.create_task(fetch, name=name)
         try:
             await asyncio.wait({self._fetching})
-            return () if self._fetching.cancelled() else self._fetching.result()
+            fetched = () if self._fetching.cancelled() else self._fetching.result()
         finally:
             self._fetching.cancel()
             self._fetching = None
+        for chunk in fetched:
+            self._view.input_ends[TopicPartition(chunk.topic, chunk.partition)] = chunk.high_watermark
+        return fetched
 
     async def _run_events(self, unit: Unit, chunks: Sequence[Chunk]) -> None:
         """Hand the events to the agents; what the unit's time bound leaves over is kept for the next."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 
 from headrace.errors import NotOwner, StillRecovering
-from headrace.events.position import Position
+from headrace.events.position import Position, TopicPartition
 from headrace.tables.store import Snapshot, Store
 
 Layer = Mapping[bytes, bytes | None]
@@ -41,6 +41,8 @@ class PartitionView:
         """
         self.position = Position()
         """What the rows contain: next offsets of the task's inputs."""
+        self.input_ends: dict[TopicPartition, int] = {}
+        """Where each input ended when it was last read: what the position lags behind."""
         self.restore_start = 0
         self.restore_offset = 0
         self.restore_end = 0

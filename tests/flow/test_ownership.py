@@ -6,10 +6,11 @@ import pytest
 
 import headrace
 from headrace import errors
+from headrace.flow.figures import FlowFigures
 from headrace.flow.group import form_groups
 from headrace.flow.keeper import Keeper, KeeperState
 from headrace.flow.takeover import transactional_id
-from headrace.flow.task import FlowFigures, Worksite
+from headrace.flow.task import Worksite
 from headrace.log.port import Append, Assignment
 from headrace.log.simulated.log import SimulatedLog
 from headrace.tables.memory import MemoryEngine

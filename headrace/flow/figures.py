@@ -1,0 +1,33 @@
+"""What the tasks of a worker have done since it started."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class AgentFigures:
+    """What one agent has done in all its tasks here."""
+
+    events: int = 0
+    """Events it finished, in committed units."""
+    dead_letters: int = 0
+    retries: int = 0
+    sent: int = 0
+
+
+@dataclass(slots=True)
+class FlowFigures:
+    """Counters of all tasks of a run."""
+
+    events: int = 0
+    units: int = 0
+    rows: int = 0
+    outputs: int = 0
+    dead_letters: int = 0
+    retries: int = 0
+    takeovers: int = 0
+    commit_seconds: float = 0.0
+    failures: dict[str, int] = field(default_factory=dict)
+    """Closed tasks by the name of the error that closed them."""
+    agents: dict[tuple[str, str], AgentFigures] = field(default_factory=lambda: defaultdict(AgentFigures))
+    """By group and agent."""
