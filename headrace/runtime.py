@@ -11,9 +11,9 @@ from headrace.clock import SYSTEM_CLOCK, Clock
 from headrace.declarations import Declarations
 from headrace.errors import DeclarationError, NotOwner, OutsideAgent, Unavailable
 from headrace.events.position import Catalog, Position
+from headrace.flow.crew import Crew
 from headrace.flow.figures import FlowFigures
 from headrace.flow.group import Group, check_changelog, form_groups
-from headrace.flow.keeper import Keeper
 from headrace.flow.outgate import DirectSender, Outgate, SendScope
 from headrace.flow.sending import active_sender
 from headrace.flow.task import Worksite
@@ -60,10 +60,8 @@ class Runtime:
         self._topics: Mapping[str, TopicInfo] = {}
         self._groups: Mapping[str, Group] = {}
         self._served: tuple[ServedTable, ...] = ()
-        self._keepers: dict[tuple[str, int], Keeper] = {}
-        self._keeping: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._crew: Crew | None = None
         self._outgate: Outgate | None = None
-        self._assigned = asyncio.Event()
         self._stopping = asyncio.Event()
         self._catalog = Catalog("", {})
 
@@ -155,85 +153,27 @@ class Runtime:
         self._outgate = Outgate(
             site.app, self.instance, self._log, self._topics, record_bytes_max=self.settings.record_bytes_max
         )
-        async with asyncio.TaskGroup() as crew:
+        async with asyncio.TaskGroup() as tasks:
+            crew = self._crew = Crew(site, self._groups, membership, tasks)
             side = [
-                crew.create_task(self._outgate.run(), name="outgate"),
-                crew.create_task(self._http.wait_failed(), name="http watch"),
-                crew.create_task(self._record_lag(), name="lag marks"),
-                crew.create_task(self._become_ready(), name="readiness"),
+                tasks.create_task(self._outgate.run(), name="outgate"),
+                tasks.create_task(self._http.wait_failed(), name="http watch"),
+                tasks.create_task(self._record_lag(), name="lag marks"),
+                tasks.create_task(self._become_ready(crew), name="readiness"),
             ]
-            follow = crew.create_task(self._follow(site, membership, crew), name="assignments")
+            follow = tasks.create_task(crew.follow(), name="assignments")
             await self._stopping.wait()
             follow.cancel()
             await self._http.stop(timeout_s=self.settings.stop_timeout_s / 2)
-            await self._stop_keepers(list(self._keepers))
+            await crew.stop()
             for task in side:
                 task.cancel()
 
-    async def _follow(self, site: Worksite, membership: Membership, crew: asyncio.TaskGroup) -> None:
-        """Start and stop tasks as the group assigns them; tasks that stay run on."""
-        generation = -1
-        by_changelog = {group.changelog: group for group in self._groups.values()}
-        while True:
-            try:
-                assignment = await membership.next(generation)
-            except Unavailable as error:
-                # The tasks run on: whoever takes one over fences its writer.
-                logger.warning("The group does not answer: %s", error)
-                continue
-            generation = assignment.generation
-            wanted = {
-                (by_changelog[name].name, partition)
-                for name, partitions in assignment.partitions.items()
-                for partition in partitions
-            }
-            logger.info("Generation %s: this worker owns %s tasks", generation, len(wanted))
-            # A task that gave itself up and is ours again needs a new keeper, too.
-            await self._stop_keepers([key for key in self._keepers if key not in wanted])
-            for key in sorted(wanted - self._keepers.keys()):
-                self._start_keeper(site, membership, key, crew)
-            self._assigned.set()
-
-    def _start_keeper(
-        self, site: Worksite, membership: Membership, key: tuple[str, int], crew: asyncio.TaskGroup
-    ) -> None:
-        group, partition = key
-        keeper = Keeper(site, self._groups[group], partition, membership)
-        self._keepers[key] = keeper
-        task = crew.create_task(keeper.run(), name=f"keeper {group}/{partition}")
-        self._keeping[key] = task
-        task.add_done_callback(lambda _: self._forget(key, keeper))
-
-    def _forget(self, key: tuple[str, int], keeper: Keeper) -> None:
-        if self._keepers.get(key) is keeper:
-            del self._keepers[key]
-            del self._keeping[key]
-
-    async def _stop_keepers(self, keys: Sequence[tuple[str, int]]) -> None:
-        """Stop these tasks side by side; one that does not finish in time loses its unit in hand."""
-        keeping = [self._keeping[key] for key in keys]
-        for key in keys:
-            self._keepers[key].stop()
-        if not keeping:
-            return
-        _, late = await asyncio.wait(keeping, timeout=self.settings.stop_timeout_s)
-        for task in late:
-            logger.warning("%s did not finish in time; its unit in hand is dropped", task.get_name())
-            task.cancel()
-        if late:
-            await asyncio.wait(late)
-
-    async def _become_ready(self) -> None:
-        await self._assigned.wait()
-        while restoring := [k for k, keeper in self._keepers.items() if not keeper.view.served.is_set()]:
-            served = asyncio.create_task(self._keepers[restoring[0]].view.served.wait(), name="served")
-            try:
-                await asyncio.wait({served, self._keeping[restoring[0]]}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                served.cancel()
+    async def _become_ready(self, crew: Crew) -> None:
+        await crew.until_served()
         if self.state is WorkerState.STARTING:
             self.state = WorkerState.RUNNING
-            logger.info("Ready: %s partitions are served", len(self._keepers))
+            logger.info("Ready: %s partitions are served", len(crew.keepers))
         self.ready.set()
 
     async def _record_lag(self) -> None:
@@ -275,12 +215,11 @@ class Runtime:
 
     def view(self, group: str, partition: int) -> PartitionView | None:
         """The partition as this worker has it; None when it does not own it."""
-        keeper = self._keepers.get((group, partition))
-        return keeper.view if keeper else None
+        return self._crew.view(group, partition) if self._crew is not None else None
 
     def views(self) -> Sequence[PartitionView]:
         """Every partition this worker owns, by group and partition."""
-        return [self._keepers[key].view for key in sorted(self._keepers)]
+        return self._crew.views() if self._crew is not None else []
 
     def committed(self, table: Table[Any, Any], key: Any) -> bytes | None:
         """The committed row bytes of a key. Raises: StillRecovering, NotOwner."""
@@ -321,7 +260,7 @@ class Runtime:
     def is_leader(self) -> bool:
         """Whether this worker owns partition 0 of the app's first group."""
         first = next(iter(self._groups), None)
-        return first is not None and (first, 0) in self._keepers
+        return first is not None and self.view(first, 0) is not None
 
     def figures(self) -> Mapping[str, float]:
         """Counters and gauges by metric name."""
@@ -334,7 +273,7 @@ class Runtime:
             "headrace_takeovers_total": flow.takeovers,
             "headrace_commit_seconds_total": flow.commit_seconds,
             "headrace_task_failures_total": sum(flow.failures.values()),
-            "headrace_partitions_owned": len(self._keepers),
+            "headrace_partitions_owned": len(self.views()),
             "headrace_partitions_serving": sum(v.state is ViewState.SERVING for v in self.views()),
         }
 

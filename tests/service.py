@@ -160,7 +160,8 @@ class Service:
 
     async def begin_stop(self) -> None:
         """Ask for a stop, and return once every task of the run has heard of it."""
-        keepers = list(self.runtime._keepers.values())
+        assert self.runtime._crew is not None
+        keepers = list(self.runtime._crew.keepers.values())
         self.runtime.stop()
         async with asyncio.timeout(PATIENCE_S):
             for keeper in keepers:

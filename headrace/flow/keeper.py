@@ -32,6 +32,8 @@ class Keeper:
         self.partition = partition
         self.state = KeeperState.RUNNING
         self.view = PartitionView(group.name, partition)
+        self.given_up_in: int | None = None
+        """The generation in which the group said that this task is another worker's."""
         self._site = site
         self._membership = membership
         self._task: Task | None = None
@@ -116,5 +118,8 @@ class Keeper:
             except Unavailable as error:
                 logger.warning("The group does not confirm who owns what: %s", error)
                 continue
-            return self.partition in confirmed.partitions.get(self.group.changelog, frozenset())
+            if self.partition in confirmed.partitions.get(self.group.changelog, frozenset()):
+                return True
+            self.given_up_in = confirmed.generation
+            return False
         return False

@@ -1,0 +1,134 @@
+"""The keepers of one run: started and stopped as the group assigns their partitions."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from headrace.errors import Unavailable
+from headrace.flow.group import Group
+from headrace.flow.keeper import Keeper
+from headrace.flow.task import Worksite
+from headrace.log.port import Assignment, Membership
+from headrace.tables.view import PartitionView
+
+logger = logging.getLogger(__name__)
+
+TaskKey = tuple[str, int]
+"""A task: group and partition."""
+
+
+class Crew:
+    """Every task of a worker, each with one keeper; `follow` lets it match what the group assigns.
+
+    A task that stays is not touched by a rebalance. One that leaves finishes or drops its unit
+    beside the others; one that is ours again before it has ended begins anew when it has.
+    """
+
+    def __init__(
+        self,
+        site: Worksite,
+        groups: Mapping[str, Group],
+        membership: Membership,
+        tasks: asyncio.TaskGroup,
+    ) -> None:
+        self.keepers: dict[TaskKey, Keeper] = {}
+        self.generation = -1
+        """Of the assignment that is followed; -1 until there is one."""
+        self._site = site
+        self._groups = groups
+        self._membership = membership
+        self._tasks = tasks
+        self._wanted: frozenset[TaskKey] = frozenset()
+        self._running: dict[TaskKey, asyncio.Task[None]] = {}
+        self._leaving: dict[TaskKey, asyncio.Task[None]] = {}
+        self._given_up: dict[TaskKey, int] = {}
+        """Generation in which a keeper found that its task is another worker's."""
+        self._was_assigned = asyncio.Event()
+
+    async def follow(self) -> None:
+        """Start and stop keepers with every assignment, for ever.
+
+        Cancel: the keepers run on until `stop`. Raises: what ended the membership.
+        """
+        while True:
+            try:
+                assignment = await self._membership.next(self.generation)
+            except Unavailable as error:
+                # The tasks run on: whoever takes one over fences its writer.
+                logger.warning("The group does not answer: %s", error)
+                continue
+            self._wanted = self._tasks_of(assignment)
+            self.generation = assignment.generation
+            logger.info("Generation %s: this worker owns %s tasks", self.generation, len(self._wanted))
+            self._reconcile()
+            self._was_assigned.set()
+
+    async def stop(self) -> None:
+        """Stop every keeper side by side; one that does not finish in time loses its unit in hand."""
+        self._wanted = frozenset()
+        self._reconcile()
+        if self._leaving:
+            await asyncio.wait(list(self._leaving.values()))
+
+    async def until_served(self) -> None:
+        """Return once there is an assignment and every partition of it is served."""
+        await self._was_assigned.wait()
+        while restoring := [key for key, keeper in self.keepers.items() if not keeper.view.served.is_set()]:
+            key = restoring[0]
+            served = asyncio.create_task(self.keepers[key].view.served.wait(), name="served")
+            try:
+                await asyncio.wait({served, self._running[key]}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                served.cancel()
+
+    def view(self, group: str, partition: int) -> PartitionView | None:
+        """The partition as this worker has it; None when it does not own it."""
+        keeper = self.keepers.get((group, partition))
+        return keeper.view if keeper else None
+
+    def views(self) -> list[PartitionView]:
+        """Every partition this worker owns, by group and partition."""
+        return [self.keepers[key].view for key in sorted(self.keepers)]
+
+    def _tasks_of(self, assignment: Assignment) -> frozenset[TaskKey]:
+        group_of = {group.changelog: group.name for group in self._groups.values()}
+        return frozenset(
+            (group_of[changelog], partition)
+            for changelog, partitions in assignment.partitions.items()
+            for partition in partitions
+        )
+
+    def _reconcile(self) -> None:
+        """Dismiss who is not wanted, start who is missing."""
+        for key in sorted(self.keepers.keys() - self._wanted - self._leaving.keys()):
+            dismissal = self._dismiss(key, self.keepers[key], self._running[key])
+            self._leaving[key] = self._tasks.create_task(dismissal, name=f"dismissal of {key[0]}/{key[1]}")
+        for key in sorted(self._wanted - self.keepers.keys() - self._leaving.keys()):
+            # Who has given up in this very generation would only fence the rightful owner.
+            if self._given_up.get(key, -1) < self.generation:
+                self._start(key)
+
+    def _start(self, key: TaskKey) -> None:
+        group, partition = key
+        keeper = self.keepers[key] = Keeper(self._site, self._groups[group], partition, self._membership)
+        task = self._tasks.create_task(keeper.run(), name=f"keeper {group}/{partition}")
+        self._running[key] = task
+        task.add_done_callback(lambda ended: self._forget(key, ended))
+
+    def _forget(self, key: TaskKey, ended: asyncio.Task[None]) -> None:
+        keeper = self.keepers.pop(key)
+        del self._running[key]
+        if not ended.cancelled() and ended.exception() is None and keeper.given_up_in is not None:
+            # The task may have become ours again while its keeper was still closing.
+            self._given_up[key] = keeper.given_up_in
+            self._reconcile()
+
+    async def _dismiss(self, key: TaskKey, keeper: Keeper, running: asyncio.Task[None]) -> None:
+        keeper.stop()
+        _, late = await asyncio.wait({running}, timeout=self._site.settings.stop_timeout_s)
+        if late:
+            logger.warning("%s did not finish in time; its unit in hand is dropped", running.get_name())
+            running.cancel()
+            await asyncio.wait(late)
+        del self._leaving[key]
+        self._reconcile()
