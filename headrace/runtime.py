@@ -5,18 +5,21 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from importlib.metadata import version
 from typing import Any
 
 from headrace.clock import SYSTEM_CLOCK, Clock
 from headrace.declarations import Declarations
 from headrace.errors import DeclarationError, NotOwner, OutsideAgent, Unavailable
 from headrace.events.position import Catalog, Position
+from headrace.figures import run_samples
 from headrace.flow.crew import Crew
 from headrace.flow.figures import FlowFigures
 from headrace.flow.group import Group, check_changelog, form_groups
 from headrace.flow.outgate import DirectSender, Outgate, SendScope
 from headrace.flow.sending import active_sender
 from headrace.flow.task import Worksite
+from headrace.http.metric import Samples
 from headrace.http.server import HttpServer
 from headrace.http.source import ServedTable, UserRoute, WorkerState
 from headrace.log.connect import connect
@@ -32,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 _OPEN_PATIENCE_S = 30.0
 _LAG_INTERVAL_S = 5.0
+_VERSION = version("headrace")
 
 
 class Runtime:
@@ -262,20 +266,15 @@ class Runtime:
         first = next(iter(self._groups), None)
         return first is not None and self.view(first, 0) is not None
 
-    def figures(self) -> Mapping[str, float]:
-        """Counters and gauges by metric name."""
-        flow = self.figures_of_flow
-        return {
-            "headrace_events_total": flow.events,
-            "headrace_units_total": flow.units,
-            "headrace_rows_written_total": flow.rows,
-            "headrace_events_sent_total": flow.outputs,
-            "headrace_takeovers_total": flow.takeovers,
-            "headrace_commit_seconds_total": flow.commit_seconds,
-            "headrace_task_failures_total": sum(flow.failures.values()),
-            "headrace_partitions_owned": len(self.views()),
-            "headrace_partitions_serving": sum(v.state is ViewState.SERVING for v in self.views()),
+    def figures(self) -> Samples:
+        """What /metrics shows of this run."""
+        worker = {
+            "app": self.app_id,
+            "instance": self.instance,
+            "state": self.state.value,
+            "version": _VERSION,
         }
+        return run_samples(self.figures_of_flow, self.views(), self._outgate, worker)
 
 
 def _served_tables(declared: Declarations, groups: Mapping[str, Group]) -> Iterator[ServedTable]:

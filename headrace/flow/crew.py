@@ -59,6 +59,7 @@ class Crew:
                 continue
             self._wanted = self._tasks_of(assignment)
             self.generation = assignment.generation
+            self._site.figures.rebalances += 1
             logger.info("Generation %s: this worker owns %s tasks", self.generation, len(self._wanted))
             self._reconcile()
             self._was_assigned.set()

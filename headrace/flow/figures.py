@@ -3,6 +3,8 @@
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from headrace.histogram import Histogram
+
 
 @dataclass(slots=True)
 class AgentFigures:
@@ -26,7 +28,9 @@ class FlowFigures:
     dead_letters: int = 0
     retries: int = 0
     takeovers: int = 0
-    commit_seconds: float = 0.0
+    rebalances: int = 0
+    """Assignments that the group gave this worker."""
+    commit_time: Histogram = field(default_factory=Histogram)
     failures: dict[str, int] = field(default_factory=dict)
     """Closed tasks by the name of the error that closed them."""
     agents: dict[tuple[str, str], AgentFigures] = field(default_factory=lambda: defaultdict(AgentFigures))

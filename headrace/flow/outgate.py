@@ -1,6 +1,7 @@
 """What is sent outside of agents: requests, timer ticks and tasks, grouped into transactions."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from headrace.events.envelope import Envelope, Headers, fresh_event_id
 from headrace.events.position import Position, TopicPartition
 from headrace.flow.sending import Outbox, Sent, active_sender
 from headrace.flow.topic import Topic
+from headrace.histogram import Histogram
 from headrace.log.port import Append, Log, Outgoing, TopicInfo, Writer
 
 
@@ -36,6 +38,11 @@ class Outgate:
         *,
         record_bytes_max: int,
     ) -> None:
+        self.transactions = 0
+        """Committed transactions."""
+        self.events = 0
+        """Events in them."""
+        self.commit_time = Histogram()
         self._app = app
         self._transactional_id = f"{app}-worker-{instance}"
         self._log = log
@@ -77,11 +84,15 @@ class Outgate:
         for waiting in batch:
             for place, records in waiting.outbox.appends.items():
                 merged.setdefault(place, []).extend(records)
+        began = time.perf_counter()
         try:
             offsets = await writer.commit([Append(*place, records) for place, records in merged.items()])
         except asyncio.CancelledError:
             self._fail(batch, OutsideAgent("the worker stopped while this was being sent"))
             raise
+        self.commit_time.add(time.perf_counter() - began)
+        self.transactions += 1
+        self.events += sum(map(len, merged.values()))
         for waiting in batch:
             if not waiting.done.done():
                 waiting.done.set_result(Position({place: offsets[place] for place in waiting.outbox.appends}))

@@ -279,7 +279,7 @@ class Task:
         began = time.perf_counter()
         offsets = await held.writer.commit(sealed.appends)
         figures = self._site.figures
-        figures.commit_seconds += time.perf_counter() - began
+        figures.commit_time.add(time.perf_counter() - began)
         figures.units += 1
         figures.events += sealed.events
         figures.rows += len(sealed.rows)

@@ -60,27 +60,28 @@ class _Application:
         self._guard = Guard(source.settings.tokens)
         self._is_open = self._guard.is_open
         tables = [(quote(table.path).encode(), table) for table in source.served_tables]
-        self._reads = {path: PointReads(source, table).respond for path, table in tables}
-        self._scans = {path: Scans(source, table).respond for path, table in tables}
+        self._reads = {p: (PointReads(source, t).respond, Meter(t.name, "key")) for p, t in tables}
+        self._scans = {p: (Scans(source, t).respond, Meter(t.name, "scan")) for p, t in tables}
         self._routes = UserRoutes(source, source.user_routes, body_timeout_s=body_timeout_s)
         self._meter = Meter()
-        self._metrics = MetricsPage(source, self._meter)
+        of_tables = [meter for _, meter in (*self._reads.values(), *self._scans.values())]
+        self._metrics = MetricsPage(source, [self._meter, *of_tables])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             # The ASGI specification's way to say that lifespan and websockets are not spoken here.
             raise RuntimeError(f"this application speaks HTTP only, not {scope['type']}")
         started = perf_counter()
-        status = 500
+        meter, status = self._meter, 500
         try:
-            status = await self._answer(scope, receive, send)
+            meter, status = await self._answer(scope, receive, send)
         finally:
-            self._meter.count(status, perf_counter() - started)
+            meter.count(status, perf_counter() - started)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> int:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> tuple[Meter, int]:
         path: bytes = scope["raw_path"]
         if len(path) + len(scope["query_string"]) > self._url_bytes_max:
-            return await _URL_TOO_LONG.send(send)
+            return self._meter, await _URL_TOO_LONG.send(send)
         header_bytes, noted = 0, _NO_HEADERS
         for name, value in scope["headers"]:
             header_bytes += len(name) + len(value) + 4
@@ -91,30 +92,32 @@ class _Application:
                 # and no valid length.
                 noted[name] = noted[name] + b", " + value if name in noted else value
         if header_bytes > self._header_bytes_max:
-            return await _HEADERS_TOO_LARGE.send(send)
+            return self._meter, await _HEADERS_TOO_LARGE.send(send)
         is_trusted = self._is_open or self._guard.admits(noted.get(b"authorization"))
         if not is_trusted and path not in _OPEN:
-            return await UNAUTHORIZED.send(send)
+            return self._meter, await UNAUTHORIZED.send(send)
 
         if scope["method"] in _READING:
             cut = path.rfind(b"/")
             scan = self._scans.get(path)
             read = self._reads.get(path[:cut]) if scan is None else None
             if noted and (scan or read) and _has_body(noted):
-                return await _BODY_UNWANTED.send(send)
+                return self._meter, await _BODY_UNWANTED.send(send)
             if noted and (scan or read) and _asks_for_position(noted):
-                return await _CANNOT_WAIT.send(send)
+                return self._meter, await _CANNOT_WAIT.send(send)
             if read is not None:
-                return await read(path[cut + 1 :], noted.get(b"if-none-match"), send)
+                respond_key, meter = read
+                return meter, await respond_key(path[cut + 1 :], noted.get(b"if-none-match"), send)
             if scan is not None:
-                return await scan(scope["query_string"], send)
+                respond_scan, meter = scan
+                return meter, await respond_scan(scope["query_string"], send)
         if path in _PAGES:
-            return await self._answer_page(path, scope["method"], is_trusted, send)
+            return self._meter, await self._answer_page(path, scope["method"], is_trusted, send)
         is_table = path in self._scans or path[: path.rfind(b"/")] in self._reads
         others = _READING if is_table else ()
         length = noted.get(b"content-length")
         status = await self._routes.respond(scope, receive, send, length, others)
-        return await NOT_FOUND.send(send) if status is None else status
+        return self._meter, await NOT_FOUND.send(send) if status is None else status
 
     async def _answer_page(self, path: bytes, method: str, is_trusted: bool, send: Send) -> int:
         if method not in _READING:

@@ -1,18 +1,20 @@
-"""Figures for Prometheus: the worker's own, and what the HTTP layer counts about its requests."""
+"""`/metrics` for Prometheus: what the run tells of itself, and what HTTP counts about its requests."""
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from starlette.types import Send
 
+from headrace.histogram import Histogram
+from headrace.http import metric as declared
+from headrace.http.metric import Kind, Metric, Sample
 from headrace.http.problems import Problem
 from headrace.http.source import ReadSource
 
 if TYPE_CHECKING:
-    from prometheus_client import Metric
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-_BOUNDS_S = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+    Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
 _NOT_INSTALLED = Problem(
     501, "Metrics need the package prometheus-client: install headrace with its extra, headrace[prometheus]."
@@ -20,23 +22,23 @@ _NOT_INSTALLED = Problem(
 
 
 class Meter:
-    """Counts answers by status and by how long they took; as cheap as two additions."""
+    """Counts answers of one kind by status and by how long they took."""
 
-    __slots__ = ("answers", "buckets", "seconds")
+    __slots__ = ("answers", "read", "table", "times")
 
-    def __init__(self) -> None:
+    def __init__(self, table: str = "", read: str = "") -> None:
+        self.table = table
+        """The table that is read; empty: these are no reads."""
+        self.read = read
+        """How it is read: `key` or `scan`."""
         self.answers: dict[int, int] = {}
         """Number of answers by status."""
-        self.buckets = [0] * (len(_BOUNDS_S) + 1)
-        """Number of answers by the bound they stayed under; the last one has none."""
-        self.seconds = 0.0
-        """Time of all answers together."""
+        self.times = Histogram()
 
     def count(self, status: int, seconds: float) -> None:
         """Count one answer."""
         self.answers[status] = self.answers.get(status, 0) + 1
-        self.buckets[bisect_left(_BOUNDS_S, seconds)] += 1
-        self.seconds += seconds
+        self.times.add(seconds)
 
 
 class MetricsPage:
@@ -44,8 +46,8 @@ class MetricsPage:
 
     __slots__ = ("_render",)
 
-    def __init__(self, source: ReadSource, meter: Meter) -> None:
-        self._render = _renderer(source, meter)
+    def __init__(self, source: ReadSource, meters: Iterable[Meter]) -> None:
+        self._render = _renderer(source, list(meters))
 
     async def respond(self, send: Send) -> int:
         """Answer with all figures as of now; the result is the status."""
@@ -62,49 +64,73 @@ class MetricsPage:
         return 200
 
 
-def _renderer(source: ReadSource, meter: Meter) -> Callable[[], bytes] | None:
+def request_samples(meters: Iterable[Meter]) -> Iterator[Sample]:
+    """What these meters have counted: all of it together, and the reads by table."""
+    answers: dict[int, int] = {}
+    times = Histogram()
+    for meter in meters:
+        times.merge(meter.times)
+        for status, number in sorted(meter.answers.items()):
+            answers[status] = answers.get(status, 0) + number
+            if meter.table:
+                yield Sample(declared.READS, (meter.table, meter.read, str(status)), number)
+        if meter.table:
+            yield Sample(declared.READ_TIME, (meter.table, meter.read), meter.times)
+    for status, number in sorted(answers.items()):
+        yield Sample(declared.REQUESTS, (str(status),), number)
+    yield Sample(declared.REQUEST_TIME, (), times)
+
+
+def _renderer(source: ReadSource, meters: list[Meter]) -> Callable[[], bytes] | None:
     try:
-        from prometheus_client import CollectorRegistry, generate_latest
+        from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
         from prometheus_client.registry import Collector
     except ImportError:
         return None
 
     class Figures(Collector):
-        def collect(self) -> Iterator["Metric"]:
-            yield from _worker_figures(source)
-            yield from _request_figures(meter)
+        def collect(self) -> Iterator["Family"]:
+            return _families([*source.figures(), *request_samples(meters)])
 
-        def describe(self) -> Iterator["Metric"]:
+        def describe(self) -> Iterator["Family"]:
             # The names are known only while it runs; an empty answer keeps the registry from collecting.
             return iter(())
 
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Figures())
+    # Memory, CPU and open files of the process, under the names that every Prometheus client gives them.
+    ProcessCollector(registry=registry)
     return lambda: generate_latest(registry)
 
 
-def _worker_figures(source: ReadSource) -> Iterator["Metric"]:
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+def _families(samples: Iterable[Sample]) -> Iterator["Family"]:
+    by_metric: dict[Metric, list[Sample]] = {}
+    for sample in samples:
+        by_metric.setdefault(sample.metric, []).append(sample)
+    for metric, values in by_metric.items():
+        family = _family(metric)
+        for sample in values:
+            _add(family, sample)
+        yield family
 
-    for name, value in sorted(source.figures().items()):
-        family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
-        yield family(name, f"{name} of this worker", value=value)
+
+def _family(metric: Metric) -> "Family":
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+    if metric.kind is Kind.HISTOGRAM:
+        return HistogramMetricFamily(metric.name, metric.sentence, labels=metric.labels)
+    if metric.kind is Kind.COUNTER:
+        return CounterMetricFamily(metric.name, metric.sentence, labels=metric.labels)
+    return GaugeMetricFamily(metric.name, metric.sentence, labels=metric.labels)
 
 
-def _request_figures(meter: Meter) -> Iterator["Metric"]:
-    from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+def _add(family: "Family", sample: Sample) -> None:
+    from prometheus_client.core import HistogramMetricFamily
 
-    answers = CounterMetricFamily("headrace_http_requests", "HTTP answers by status", labels=["status"])
-    for status, number in sorted(meter.answers.items()):
-        answers.add_metric([str(status)], number)
-    yield answers
-    reached, buckets = 0, []
-    for bound, number in zip((*map(str, _BOUNDS_S), "+Inf"), meter.buckets, strict=True):
-        reached += number
-        buckets.append((bound, float(reached)))
-    yield HistogramMetricFamily(
-        "headrace_http_request_seconds",
-        "Time from request to answer",
-        buckets=buckets,
-        sum_value=meter.seconds,
-    )
+    if isinstance(family, HistogramMetricFamily):
+        assert isinstance(sample.value, Histogram)
+        buckets = [(bound, float(number)) for bound, number in sample.value.cumulative()]
+        family.add_metric(sample.labels, buckets=buckets, sum_value=sample.value.seconds)
+    else:
+        assert not isinstance(sample.value, Histogram)
+        family.add_metric(sample.labels, sample.value)

@@ -1,6 +1,6 @@
 """What the HTTP layer asks of a running worker."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import Enum
@@ -12,6 +12,7 @@ from starlette.responses import Response
 from headrace.events.key import KeyCodec
 from headrace.events.partitioner import Partitioner
 from headrace.events.position import Catalog, Position
+from headrace.http.metric import Samples
 from headrace.settings import Settings
 from headrace.tables.view import PartitionView
 
@@ -83,5 +84,5 @@ class ReadSource(Protocol):
     def sending(self) -> AbstractAsyncContextManager[Sent]:
         """A scope in which `send` collects into one transaction, committed at its end."""
 
-    def figures(self) -> Mapping[str, float]:
-        """Counters and gauges by metric name, for /metrics."""
+    def figures(self) -> Samples:
+        """What the run tells of itself, for /metrics."""

@@ -1,6 +1,6 @@
 """A running worker as the HTTP layer sees one: real stores and views, without a log behind them."""
 
-from collections.abc import AsyncIterator, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -13,6 +13,7 @@ from headrace.events.key import key_codec
 from headrace.events.partitioner import Partitioner
 from headrace.events.position import Catalog, Position, TopicPartition
 from headrace.http.application import build_application
+from headrace.http.metric import Sample
 from headrace.http.source import Sent, ServedTable, UserRoute, WorkerState
 from headrace.settings import Settings
 from headrace.tables.memory import MemoryEngine
@@ -42,7 +43,7 @@ class Service:
         self.catalog = Catalog("cluster-1", {INPUT: "topic-1", "out": "topic-2"})
         self.served_tables = tables
         self.user_routes = routes
-        self.gauges: dict[str, float] = {}
+        self.samples: list[Sample] = []
         self.log: list[str] = []
         """What was committed by requests."""
         self.commit_failure: HeadraceError | None = None
@@ -77,8 +78,8 @@ class Service:
     def views(self) -> Sequence[PartitionView]:
         return list(self.owned.values())
 
-    def figures(self) -> Mapping[str, float]:
-        return self.gauges
+    def figures(self) -> Sequence[Sample]:
+        return self.samples
 
     def send(self, event: str) -> None:
         """What an endpoint calls."""

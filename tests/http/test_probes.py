@@ -4,6 +4,8 @@ import sys
 
 import pytest
 
+from headrace.http import metric
+from headrace.http.metric import Sample
 from headrace.http.source import WorkerState
 from headrace.tables.view import ViewState
 from tests.http.service import Service, client, served
@@ -41,14 +43,20 @@ async def test_a_restore_tells_how_far_it_is() -> None:
 
 async def test_metrics_show_the_workers_figures_and_count_answers() -> None:
     service = Service(balances)
-    service.gauges = {"headrace_events_total": 12.0, "headrace_lag_offsets": 3.0}
+    service.samples = [
+        Sample(metric.UNITS, (), 12),
+        Sample(metric.LAG, ("main", "checkout.events", "0"), 3),
+    ]
     service.put(balances, 1, 5)
     async with client(service) as http:
         for key in (1, 1, 2):
             await http.get(f"/balances/{key}")
         lines = (await http.get("/metrics")).text.splitlines()
-    assert "headrace_events_total 12.0" in lines
-    assert "headrace_lag_offsets 3.0" in lines
+    assert "headrace_units_total 12.0" in lines
+    assert 'headrace_lag_offsets{group="main",partition="0",topic="checkout.events"} 3.0' in lines
+    assert 'headrace_reads_total{read="key",status="200",table="balances"} 2.0' in lines
+    assert 'headrace_reads_total{read="key",status="404",table="balances"} 1.0' in lines
+    assert 'headrace_read_seconds_count{read="key",table="balances"} 3.0' in lines
     assert 'headrace_http_requests_total{status="200"} 2.0' in lines
     assert 'headrace_http_requests_total{status="404"} 1.0' in lines
     assert "headrace_http_request_seconds_count 3.0" in lines

@@ -1,0 +1,65 @@
+"""What a run tells of itself: its counters and the state of its partitions as samples for `/metrics`."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from headrace.flow.figures import FlowFigures
+from headrace.flow.outgate import Outgate
+from headrace.http import metric as declared
+from headrace.http.metric import Sample
+from headrace.tables.view import PartitionView, ViewState
+
+
+def run_samples(
+    flow: FlowFigures, views: Sequence[PartitionView], gate: Outgate | None, worker: Mapping[str, str]
+) -> Iterator[Sample]:
+    """Every sample of a run as of now; `worker` has the labels that say who it is."""
+    yield Sample(declared.WORKER, tuple(worker[label] for label in declared.WORKER.labels), 1)
+    yield from _flow_samples(flow)
+    yield from _state_samples(views)
+    for view in views:
+        yield from _partition_samples(view)
+    if gate is not None:
+        yield Sample(declared.SENDINGS, (), gate.transactions)
+        yield Sample(declared.SENDING_EVENTS, (), gate.events)
+        yield Sample(declared.SENDING_COMMIT, (), gate.commit_time)
+
+
+def _flow_samples(flow: FlowFigures) -> Iterator[Sample]:
+    for agent, figures in sorted(flow.agents.items()):
+        yield Sample(declared.EVENTS, agent, figures.events)
+        yield Sample(declared.EVENTS_SENT, agent, figures.sent)
+        yield Sample(declared.DEAD_LETTERS, agent, figures.dead_letters)
+        yield Sample(declared.RETRIES, agent, figures.retries)
+    yield Sample(declared.UNITS, (), flow.units)
+    yield Sample(declared.ROWS_WRITTEN, (), flow.rows)
+    yield Sample(declared.COMMIT, (), flow.commit_time)
+    yield Sample(declared.TAKEOVERS, (), flow.takeovers)
+    yield Sample(declared.REBALANCES, (), flow.rebalances)
+    for error, number in sorted(flow.failures.items()):
+        yield Sample(declared.TASK_FAILURES, (error,), number)
+
+
+def _state_samples(views: Sequence[PartitionView]) -> Iterator[Sample]:
+    """Partitions by state; a state that none is in is 0, so that an alert need not tell it from a gap."""
+    found = Counter((view.group, view.state) for view in views)
+    for group in sorted({view.group for view in views}):
+        for state in ViewState:
+            yield Sample(declared.PARTITIONS, (group, state.value), found[group, state])
+
+
+def _partition_samples(view: PartitionView) -> Iterator[Sample]:
+    place = (view.group, str(view.partition))
+    for source, end in sorted(view.input_ends.items()):
+        if source in view.position:
+            labels = (view.group, source.topic, str(source.partition))
+            yield Sample(declared.LAG, labels, max(0, end - view.position[source]))
+    if view.state is ViewState.RESTORING:
+        size = view.restore_end - view.restore_start
+        left = max(0, view.restore_end - view.restore_offset)
+        # Before the end of the changelog is known nothing of it has been read.
+        yield Sample(declared.RESTORED, place, 1 - left / size if size > 0 else 0.0)
+        yield Sample(declared.RESTORE_LEFT, place, left)
+    elif view.state is ViewState.SERVING:
+        yield Sample(declared.STORE_BYTES, place, view.size_bytes())
+        yield Sample(declared.STORE_ROWS, place, view.rows_estimate())
