@@ -1,10 +1,14 @@
-"""Topics as the app needs them: created when they are missing, verified when they are there."""
+"""What an app needs before it runs: topics, created when they are missing, and the tables it serves."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from headrace.declarations import Declarations
+from headrace.errors import DeclarationError
+from headrace.flow.group import Group
 from headrace.flow.topic import Topic
+from headrace.http.source import ServedTable
 from headrace.log.port import Log, TopicInfo, TopicSpec
 from headrace.settings import Settings
 
@@ -26,3 +30,21 @@ def _settled(spec: TopicSpec, existing: Mapping[str, TopicInfo]) -> TopicSpec:
     if spec.partitions is not None or spec.name in existing:
         return spec
     return replace(spec, partitions=DEFAULT_PARTITIONS)
+
+
+def served_tables(declared: Declarations, groups: Mapping[str, Group]) -> Iterator[ServedTable]:
+    """The tables that are declared to be readable. Raises: DeclarationError."""
+    for serving in declared.served:
+        table = serving.table
+        if table.group not in groups:
+            raise DeclarationError(f"table {table.name} is served, and no agent is in its group")
+        group = groups[table.group]
+        yield ServedTable(
+            path=serving.path,
+            name=table.name,
+            group=group.name,
+            keys=table.keys,
+            partitioner=next(iter(group.inputs.values())).partitioner,
+            partitions=group.partitions,
+            row_prefix=table.row_prefix,
+        )

@@ -10,21 +10,23 @@ from typing import Any
 
 from headrace.clock import SYSTEM_CLOCK, Clock
 from headrace.declarations import Declarations
-from headrace.errors import DeclarationError, NotOwner, OutsideAgent, Unavailable
+from headrace.errors import NotOwner, OutsideAgent, Unavailable
 from headrace.events.position import Catalog, Position
 from headrace.figures import run_samples
 from headrace.flow.crew import Crew
 from headrace.flow.figures import FlowFigures
 from headrace.flow.group import Group, check_changelog, form_groups
+from headrace.flow.members import Members, Peer, members_spec
 from headrace.flow.outgate import DirectSender, Outgate, SendScope
 from headrace.flow.sending import active_sender
 from headrace.flow.task import Worksite
+from headrace.http.address import advertised_address
 from headrace.http.metric import Samples
 from headrace.http.server import HttpServer
 from headrace.http.source import ServedTable, UserRoute, WorkerState
 from headrace.log.connect import connect
 from headrace.log.port import Log, Member, Membership, TopicInfo, catalog
-from headrace.provisioning import provision
+from headrace.provisioning import provision, served_tables
 from headrace.settings import Settings
 from headrace.tables.engines import open_engine, store_folder
 from headrace.tables.store import StoreEngine
@@ -36,6 +38,7 @@ logger = logging.getLogger(__name__)
 _OPEN_PATIENCE_S = 30.0
 _LAG_INTERVAL_S = 5.0
 _VERSION = version("headrace")
+_RETRACT_PATIENCE_S = 2.0
 
 
 class Runtime:
@@ -65,6 +68,7 @@ class Runtime:
         self._groups: Mapping[str, Group] = {}
         self._served: tuple[ServedTable, ...] = ()
         self._crew: Crew | None = None
+        self._members = Members(declarations.app_id, self._log, clock, retry_s=settings.reopen_backoff_max_s)
         self._outgate: Outgate | None = None
         self._stopping = asyncio.Event()
         self._catalog = Catalog("", {})
@@ -116,13 +120,19 @@ class Runtime:
                 app=app,
                 instance=self.instance,
                 partitions={group.changelog: group.partitions for group in self._groups.values()},
-                held={group.changelog: engine.held(group.name) for group in self._groups.values()},
+                is_static=bool(self.settings.instance),
+                held=lambda: {
+                    group.changelog: dict.fromkeys(engine.held(group.name), 0)
+                    for group in self._groups.values()
+                },
             )
             membership = await self._log.join(member)
             try:
                 await self._run_tasks(engine, membership)
             finally:
                 await membership.close()
+            if not member.is_static:
+                await self._members.retract_within(_RETRACT_PATIENCE_S, self.instance)
         finally:
             engine.close()
 
@@ -136,13 +146,14 @@ class Runtime:
             self._topics,
             frozenset(declared.starts_latest),
         )
-        changelogs = await self._log.provision([group.changelog_spec() for group in groups])
+        own = [group.changelog_spec() for group in groups]
+        changelogs = await self._log.provision([*own, members_spec(declared.app_id)])
         for group in groups:
             check_changelog(group, changelogs[group.changelog])
         self._topics = {**self._topics, **changelogs}
         self._groups = {group.name: group for group in groups}
         self._catalog = catalog(self._log, self._topics)
-        self._served = tuple(_served_tables(declared, self._groups))
+        self._served = tuple(served_tables(declared, self._groups))
 
     async def _run_tasks(self, engine: StoreEngine, membership: Membership) -> None:
         site = Worksite(
@@ -159,7 +170,10 @@ class Runtime:
         )
         async with asyncio.TaskGroup() as tasks:
             crew = self._crew = Crew(site, self._groups, membership, tasks)
+            reached_at = advertised_address(self.settings, self.address)
             side = [
+                tasks.create_task(self._members.run(), name="members"),
+                tasks.create_task(self._members.announce(self.instance, reached_at), name="announcement"),
                 tasks.create_task(self._outgate.run(), name="outgate"),
                 tasks.create_task(self._http.wait_failed(), name="http watch"),
                 tasks.create_task(self._record_lag(), name="lag marks"),
@@ -225,6 +239,13 @@ class Runtime:
         """Every partition this worker owns, by group and partition."""
         return self._crew.views() if self._crew is not None else []
 
+    def peer(self, group: str, partition: int) -> Peer | None:
+        """The worker that owns a partition in the current generation; None when nobody does."""
+        instance = self._crew.owner(group, partition) if self._crew is not None else None
+        if instance is None:
+            return None
+        return Peer(instance, self._members.addresses.get(instance), instance == self.instance)
+
     def committed(self, table: Table[Any, Any], key: Any) -> bytes | None:
         """The committed row bytes of a key. Raises: StillRecovering, NotOwner."""
         group = self._groups[table.group]
@@ -275,20 +296,3 @@ class Runtime:
             "version": _VERSION,
         }
         return run_samples(self.figures_of_flow, self.views(), self._outgate, worker)
-
-
-def _served_tables(declared: Declarations, groups: Mapping[str, Group]) -> Iterator[ServedTable]:
-    for serving in declared.served:
-        table = serving.table
-        if table.group not in groups:
-            raise DeclarationError(f"table {table.name} is served, and no agent is in its group")
-        group = groups[table.group]
-        yield ServedTable(
-            path=serving.path,
-            name=table.name,
-            group=group.name,
-            keys=table.keys,
-            partitioner=next(iter(group.inputs.values())).partitioner,
-            partitions=group.partitions,
-            row_prefix=table.row_prefix,
-        )

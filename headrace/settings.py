@@ -14,8 +14,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Folder of the table files."""
     http: str = "127.0.0.1:6066"
     """Address of the HTTP server; port 0 takes a free one."""
+    advertise: str = ""
+    """`host:port` at which other workers reach this one; empty: the address it listens at, with the
+    host's name where that is every interface."""
     instance: str = ""
-    """Unique name of this worker, stable over restarts; empty: host name and HTTP port."""
+    """Unique name of this worker, to which it comes back after a restart within `session_timeout_s`
+    without any other worker noticing; empty: host name and HTTP port, and its partitions go to the
+    others as soon as it stops."""
     store: Literal["rocksdb", "memory"] = "rocksdb"
     """Where committed rows are kept."""
 

@@ -38,6 +38,7 @@ class Crew:
         self._groups = groups
         self._membership = membership
         self._tasks = tasks
+        self._assignment: Assignment | None = None
         self._wanted: frozenset[TaskKey] = frozenset()
         self._running: dict[TaskKey, asyncio.Task[None]] = {}
         self._leaving: dict[TaskKey, asyncio.Task[None]] = {}
@@ -57,7 +58,7 @@ class Crew:
                 # The tasks run on: whoever takes one over fences its writer.
                 logger.warning("The group does not answer: %s", error)
                 continue
-            self._wanted = self._tasks_of(assignment)
+            self._assignment, self._wanted = assignment, self._tasks_of(assignment)
             self.generation = assignment.generation
             self._site.figures.rebalances += 1
             logger.info("Generation %s: this worker owns %s tasks", self.generation, len(self._wanted))
@@ -90,6 +91,12 @@ class Crew:
     def views(self) -> list[PartitionView]:
         """Every partition this worker owns, by group and partition."""
         return [self.keepers[key].view for key in sorted(self.keepers)]
+
+    def owner(self, group: str, partition: int) -> str | None:
+        """The instance that owns a partition in the current generation, over all workers."""
+        if self._assignment is None or group not in self._groups:
+            return None
+        return self._assignment.owners.get(self._groups[group].changelog, {}).get(partition)
 
     def _tasks_of(self, assignment: Assignment) -> frozenset[TaskKey]:
         group_of = {group.changelog: group.name for group in self._groups.values()}

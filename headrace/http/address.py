@@ -12,15 +12,26 @@ _BACKLOG = 2048
 _NOT_HERE = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
-def split_address(text: str) -> tuple[str, int]:
-    """Host and port of `host:port` or `[ipv6]:port`. Raises: SettingsError."""
+def split_address(text: str, setting: str = "http") -> tuple[str, int]:
+    """Host and port of `host:port` or `[ipv6]:port`. Raises: SettingsError, naming the setting."""
     host, colon, port = text.rpartition(":")
     is_bracketed = host.startswith("[") and host.endswith("]")
     if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65_535 or not host:
-        raise SettingsError(f"http is {text!r}, not host:port")
+        raise SettingsError(f"{setting} is {text!r}, not host:port")
     if ":" in host and not is_bracketed:
-        raise SettingsError(f"http is {text!r}: an IPv6 address stands in brackets, [::1]:6066")
+        raise SettingsError(f"{setting} is {text!r}: an IPv6 address stands in brackets, [::1]:6066")
     return (host[1:-1] if is_bracketed else host), int(port)
+
+
+def advertised_address(settings: Settings, bound: tuple[str, int]) -> str:
+    """Where other workers reach a server that is bound to this address. Raises: SettingsError."""
+    if settings.advertise:
+        split_address(settings.advertise, "advertise")
+        return settings.advertise
+    host, port = bound
+    if ipaddress.ip_address(host.partition("%")[0]).is_unspecified:
+        host = socket.gethostname()
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def listening_socket(settings: Settings) -> socket.socket:

@@ -3,8 +3,9 @@
 Three implementations pass one contract suite (tests/contract/test_log.py): kafka, embedded, simulated.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from headrace.events.envelope import Headers
@@ -131,6 +132,8 @@ class Assignment(NamedTuple):
     generation: int
     partitions: Mapping[str, frozenset[int]]
     """Name given at `join` to the partitions that this member owns; every name is there."""
+    owners: Mapping[str, Mapping[int, str]] = MappingProxyType({})
+    """Name to partition to the instance that owns it, over all members of this generation."""
 
 
 class Membership(Protocol):
@@ -201,11 +204,14 @@ class Member:
 
     app: str
     instance: str
-    """Unique per worker and stable over restarts (static membership)."""
+    """Unique per worker and stable over restarts."""
     partitions: Mapping[str, int]
     """Task groups by the name of their changelog topic, and how many partitions each has."""
-    held: Mapping[str, frozenset[int]] = field(default_factory=dict)
-    """Partitions whose store this worker has on disk."""
+    is_static: bool = False
+    """Whether it comes back under its name: it then does not leave at `close`, and a restart within
+    the session time-out changes nothing for the others."""
+    held: Callable[[], Mapping[str, Mapping[int, int]]] = dict
+    """Partitions whose store it has on disk now, and when each was last written (ms since the epoch)."""
 
 
 def catalog(log: Log, infos: Mapping[str, TopicInfo]) -> Catalog:

@@ -238,7 +238,7 @@ async def test_a_changelog_that_is_not_compacted_is_refused(log: KafkaLog, place
 
 
 def worker(app: str, instance: str, changelog: str) -> Member:
-    return Member(app=app, instance=instance, partitions={changelog: 4})
+    return Member(app=app, instance=instance, is_static=True, partitions={changelog: 4})
 
 
 async def joined(*memberships: KafkaMembership, generation: int = -1) -> list[Mapping[str, frozenset[int]]]:

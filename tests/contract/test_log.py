@@ -507,6 +507,10 @@ async def test_the_only_worker_of_an_app_owns_everything(log: Log, world: World)
         f"{app}.main.changelog": frozenset(range(4)),
         f"{app}.daily.changelog": frozenset(range(2)),
     }
+    assert assignment.owners == {
+        f"{app}.main.changelog": dict.fromkeys(range(4), "one"),
+        f"{app}.daily.changelog": dict.fromkeys(range(2), "one"),
+    }
     assert confirmed == assignment
     await membership.close()
 

@@ -41,8 +41,10 @@ async def test_workers_of_an_app_share_its_partitions() -> None:
 
     assert alone.partitions == {CHANGELOG: frozenset(range(4))}
     assert shared.generation > alone.generation
-    assert shared.partitions == {CHANGELOG: frozenset({0, 2})}
-    assert await two.next(-1) == (shared.generation, {CHANGELOG: frozenset({1, 3})})
+    assert shared.partitions == {CHANGELOG: frozenset({0, 1})}
+    owners = {CHANGELOG: {0: "one", 1: "one", 2: "two", 3: "two"}}
+    assert await two.next(-1) == (shared.generation, {CHANGELOG: frozenset({2, 3})}, owners)
+    assert shared.owners == owners
 
 
 async def test_a_worker_that_leaves_hands_its_partitions_to_the_others() -> None:

@@ -22,7 +22,9 @@ class EmbeddedMembership:
     def __init__(self, lock: int, member: Member) -> None:
         self._lock = lock
         self._assignment = Assignment(
-            _GENERATION, {name: frozenset(range(count)) for name, count in member.partitions.items()}
+            _GENERATION,
+            {name: frozenset(range(count)) for name, count in member.partitions.items()},
+            {name: dict.fromkeys(range(count), member.instance) for name, count in member.partitions.items()},
         )
         self._is_closed = asyncio.Event()
 

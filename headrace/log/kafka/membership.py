@@ -16,7 +16,7 @@ from aiokafka.protocol.group import JoinGroupRequest, LeaveGroupRequest, SyncGro
 from aiokafka.protocol.types import Int16, Int32, Schema, String
 
 from headrace.errors import LogError, Unavailable
-from headrace.log.kafka.assignor import Claim, assign
+from headrace.log.assignor import Claim, assign, claim, owners
 from headrace.log.kafka.codes import COORDINATOR_MOVED, Code, refusal
 from headrace.log.kafka.connections import GROUP, Connections
 from headrace.log.kafka.patience import patience
@@ -68,7 +68,7 @@ class _Heartbeat(Request[_HeartbeatRequestV3]):  # type: ignore[misc]  # aiokafk
 class KafkaMembership:
     """One worker in the group of its app; it owns its connections.
 
-    Static when the worker has an instance name: a restart within the session time-out changes
+    To the group a static member is its instance name: a restart within the session time-out changes
     nothing for the others.
     """
 
@@ -76,7 +76,7 @@ class KafkaMembership:
         self._connections = connections
         self._member = member
         self._group = member.app
-        self._instance = f"{member.app}-{member.instance}" if member.instance else None
+        self._instance = f"{member.app}-{member.instance}" if member.is_static else None
         self._session_timeout_s = settings.session_timeout_s
         self._timeout_s = settings.request_timeout_s
         self._coordinator: int | None = None
@@ -213,14 +213,8 @@ class KafkaMembership:
 
     def _join_request(self) -> JoinGroupRequest:
         owned = self._assignment.partitions if self._assignment is not None else {}
-        claim = Claim(
-            partitions=dict(self._member.partitions),
-            generation=self._generation,
-            owned={topic: sorted(partitions) for topic, partitions in owned.items()},
-            held={topic: sorted(partitions) for topic, partitions in self._member.held.items()},
-        )
-        topics = sorted(self._member.partitions)
-        metadata = ConsumerProtocolMemberMetadata(0, topics, msgspec.json.encode(claim))
+        claimed = msgspec.json.encode(claim(self._member, self._generation, owned))
+        metadata = ConsumerProtocolMemberMetadata(0, sorted(self._member.partitions), claimed)
         session_ms = int(self._session_timeout_s * 1000)
         protocols = [(_PROTOCOL, metadata.encode())]
         return JoinGroupRequest(
@@ -242,9 +236,11 @@ class KafkaMembership:
             raise self._refusal(code)
         if code != Code.NONE:
             return False
-        share = dict(ConsumerProtocolMemberAssignment.decode(answer.member_assignment).assignment)
+        given = ConsumerProtocolMemberAssignment.decode(answer.member_assignment)
+        share = dict(given.assignment)
         partitions = {topic: frozenset(share.get(topic, ())) for topic in self._member.partitions}
-        self._settle(Assignment(joined.generation_id, partitions))
+        everybody = msgspec.json.decode(given.user_data or b"{}", type=dict[str, dict[int, str]])
+        self._settle(Assignment(joined.generation_id, partitions, everybody))
         return True
 
     def _settle(self, assignment: Assignment) -> None:
@@ -283,12 +279,14 @@ class KafkaMembership:
 
 
 def _decide(members: list[tuple[str, str | None, bytes]]) -> list[tuple[str, bytes]]:
-    """The assignment of every member, as its leader sends it."""
+    """The assignment of every member, as its leader sends it; each is told who owns what, too."""
     claims = {}
     for member_id, _, metadata in members:
         user_data = ConsumerProtocolMemberMetadata.decode(metadata).user_data
         claims[member_id] = msgspec.json.decode(user_data, type=Claim)
+    shares = assign(claims)
+    everybody = msgspec.json.encode(owners(claims, shares))
     return [
-        (member_id, ConsumerProtocolMemberAssignment(0, sorted(share.items()), b"").encode())
-        for member_id, share in assign(claims).items()
+        (member_id, ConsumerProtocolMemberAssignment(0, sorted(share.items()), everybody).encode())
+        for member_id, share in shares.items()
     ]

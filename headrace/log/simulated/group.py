@@ -3,14 +3,12 @@
 import asyncio
 
 from headrace.errors import Fenced, LogError
+from headrace.log.assignor import Claim, assign, claim, owners
 from headrace.log.port import Assignment, Member
 
 
 class Group:
-    """Members in the order they joined; every change of them is a new generation.
-
-    Shape: partition p of a task group belongs to the member number p modulo their count.
-    """
+    """Members by name; every change of them is a new generation, shared out as on Kafka."""
 
     def __init__(self) -> None:
         self.generation = 0
@@ -33,24 +31,14 @@ class Group:
         self.rebalance()
 
     def rebalance(self) -> None:
-        """Share out anew."""
+        """Share out anew, by what every member claims."""
         self.generation += 1
-        memberships = list(self.members.values())
-        for membership in memberships:
-            owned = {
-                name: frozenset(
-                    partition
-                    for partition in range(count)
-                    if _owner(memberships, name, partition) is membership
-                )
-                for name, count in membership.member.partitions.items()
-            }
-            membership.assign(Assignment(self.generation, owned))
-
-
-def _owner(memberships: list["SimulatedMembership"], name: str, partition: int) -> "SimulatedMembership":
-    able = [each for each in memberships if name in each.member.partitions]
-    return able[partition % len(able)]
+        claims = {name: membership.claim() for name, membership in self.members.items()}
+        shares = assign(claims)
+        everybody = owners(claims, shares)
+        for name, membership in self.members.items():
+            owned = {topic: frozenset(shares[name].get(topic, ())) for topic in membership.member.partitions}
+            membership.assign(Assignment(self.generation, owned, everybody))
 
 
 class SimulatedMembership:
@@ -82,6 +70,10 @@ class SimulatedMembership:
             self.end(LogError("this membership is closed", hint="Join again."))
             del self._group.members[self.member.instance]
             self._group.rebalance()
+
+    def claim(self) -> Claim:
+        """What it says of itself in a rebalance."""
+        return claim(self.member, self._assignment.generation, self._assignment.partitions)
 
     def assign(self, assignment: Assignment) -> None:
         """Take note of what the group has decided."""

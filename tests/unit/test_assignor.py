@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.log.kafka.assignor import Claim, Shares, assign
+from headrace.log.assignor import Claim, Shares, assign, owners
 
 TOPIC = "shop.main.changelog"
 
@@ -16,7 +16,7 @@ def claims_after(shares: Shares, *, generation: int, count: int) -> dict[str, Cl
 
 
 def newcomer(count: int, held: list[int] | None = None) -> Claim:
-    return Claim(partitions={TOPIC: count}, held={TOPIC: held or []})
+    return Claim(partitions={TOPIC: count}, held={TOPIC: dict.fromkeys(held or [], 0)})
 
 
 @given(members=st.integers(1, 6), count=st.integers(1, 20))
@@ -56,3 +56,15 @@ def test_the_odd_partitions_of_several_groups_do_not_all_go_to_one_member() -> N
     groups = {"a": 1, "b": 1, "c": 1, "d": 1}
     shares = assign({name: Claim(partitions=groups) for name in ("m1", "m2")})
     assert sorted(len(share) for share in shares.values()) == [2, 2]
+
+
+def test_of_two_that_hold_a_store_the_one_that_wrote_last_gets_it() -> None:
+    stale = Claim(partitions={TOPIC: 2}, held={TOPIC: {0: 5_000, 1: 100}})
+    fresh = Claim(partitions={TOPIC: 2}, held={TOPIC: {0: 4_000, 1: 9_000}})
+    assert assign({"a": stale, "b": fresh}) == {"a": {TOPIC: [0]}, "b": {TOPIC: [1]}}
+    assert assign({"b": stale, "a": fresh}) == {"b": {TOPIC: [0]}, "a": {TOPIC: [1]}}
+
+
+def test_everybody_is_told_who_owns_what_by_the_name_of_the_worker() -> None:
+    claims = {f"id-{name}": Claim(partitions={TOPIC: 3}, instance=name) for name in ("w1", "w2")}
+    assert owners(claims, assign(claims)) == {TOPIC: {0: "w1", 1: "w1", 2: "w2"}}
