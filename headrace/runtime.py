@@ -6,7 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headrace.clock import SYSTEM_CLOCK, Clock
 from headrace.declarations import Declarations
@@ -20,6 +20,7 @@ from headrace.flow.members import Members, Peer, members_spec
 from headrace.flow.outgate import DirectSender, Outgate, SendScope
 from headrace.flow.sending import active_sender
 from headrace.flow.task import Worksite
+from headrace.flow.tracing import find_spans
 from headrace.http.address import advertised_address
 from headrace.http.metric import Samples
 from headrace.http.server import HttpServer
@@ -32,6 +33,9 @@ from headrace.tables.engines import open_engine, store_folder
 from headrace.tables.store import StoreEngine
 from headrace.tables.table import Table, committed_rows
 from headrace.tables.view import PartitionView, ViewState
+
+if TYPE_CHECKING:
+    from headrace.flow.spans import Spans
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +56,7 @@ class Runtime:
         log: Log | None = None,
         engine: StoreEngine | None = None,
         clock: Clock = SYSTEM_CLOCK,
+        spans: "Spans | None" = None,
     ) -> None:
         self.declarations = declarations
         self.settings = settings
@@ -63,7 +68,8 @@ class Runtime:
         self._log = log or connect(settings)
         self._engine = engine
         self._clock = clock
-        self._http = HttpServer(self)
+        self._spans = spans or find_spans("kafka" if settings.log.startswith("kafka:") else "headrace")
+        self._http = HttpServer(self, spans=self._spans)
         self._topics: Mapping[str, TopicInfo] = {}
         self._groups: Mapping[str, Group] = {}
         self._served: tuple[ServedTable, ...] = ()
@@ -164,9 +170,15 @@ class Runtime:
             topics=self._topics,
             figures=self.figures_of_flow,
             clock=self._clock,
+            spans=self._spans,
         )
         self._outgate = Outgate(
-            site.app, self.instance, self._log, self._topics, record_bytes_max=self.settings.record_bytes_max
+            site.app,
+            self.instance,
+            self._log,
+            self._topics,
+            record_bytes_max=self.settings.record_bytes_max,
+            spans=self._spans,
         )
         async with asyncio.TaskGroup() as tasks:
             crew = self._crew = Crew(site, self._groups, membership, tasks)

@@ -18,13 +18,14 @@ CONTRACT_LINES_MAX = 600
 
 LAYERS = ("errors", "events", "log", "tables", "flow", "http", "bridge", "app")
 """Each may import itself and what stands before it."""
-LAYER_OF = dict.fromkeys(("settings", "clock", "configuration", "histogram", "logging_format"), "errors")
+LAYER_OF = dict.fromkeys(("settings", "clock", "configuration", "histogram"), "errors")
 """Modules directly under headrace/ that are not of the topmost layer."""
 
 ALLOWED_IN = {
     "aiokafka": ("headrace.log.kafka",),
     "rocksdict": ("headrace.tables.rocksdb",),
     "faust": ("headrace.app", "headrace.lifecycle", "headrace.cli"),
+    "opentelemetry": ("headrace.flow",),
     "mode": ("headrace.app", "headrace.lifecycle", "headrace.cli"),
 }
 ENVIRONMENT_IN = ("headrace.app", "headrace.lifecycle", "headrace.cli", "app.demo", "tests", "bench")

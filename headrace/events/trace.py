@@ -4,7 +4,8 @@ What is malformed is ignored: a broken traceparent with its tracestate, a broken
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextvars import ContextVar
 from typing import NamedTuple
 
 from headrace.events.envelope import Headers
@@ -51,6 +52,21 @@ class TraceContext(NamedTuple):
         if self.state:
             return ((PARENT, self.parent), (STATE, self.state))
         return ((PARENT, self.parent),)
+
+
+active_trace: ContextVar[TraceContext | None] = ContextVar("active_trace", default=None)
+"""The trace of the request that is being answered."""
+
+
+def trace_of_request(headers: Iterable[tuple[bytes, bytes]]) -> TraceContext | None:
+    """The trace context in the headers of an HTTP request, which come in lower case."""
+    parents, states = [], []
+    for name, value in headers:
+        if name == b"traceparent":
+            parents.append(value)
+        elif name == b"tracestate":
+            states.append(value)
+    return parse_trace(parents, states) if parents else None
 
 
 def trace_of(headers: Headers) -> TraceContext | None:

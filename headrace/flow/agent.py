@@ -5,10 +5,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
 from headrace.errors import AgentReturned, DeclarationError, HandlerError, HeadraceError, NotSupported
-from headrace.events.envelope import Envelope, EventIds, decode_envelope
+from headrace.events.envelope import Envelope, EventIds, Headers, decode_envelope
 from headrace.events.position import TopicPartition
 from headrace.flow.stream import Stream
 from headrace.flow.topic import Topic
+from headrace.flow.tracing import HandTrace, TaskTrace
 
 AgentFunction = Callable[[Stream[Any]], Awaitable[None]]
 
@@ -43,9 +44,10 @@ class Agent:
 class AgentRun:
     """One agent at work in one task: its stream, and the identity of what it sends."""
 
-    def __init__(self, agent: Agent, *, app: str, partition: int) -> None:
+    def __init__(self, agent: Agent, *, app: str, partition: int, trace: TaskTrace) -> None:
         self.agent = agent
-        self.stream: Stream[Any] = Stream(agent.topic)
+        self.trace = HandTrace(trace, agent.name)
+        self.stream: Stream[Any] = Stream(agent.topic, trace=self.trace)
         self._place = TopicPartition(agent.topic.name, partition)
         self._ids = EventIds(app, f"{agent.group}\0{agent.name}", *self._place)
         self._source_offset = -1
@@ -56,7 +58,8 @@ class AgentRun:
     async def run(self) -> NoReturn:
         """Run the agent's coroutine. Raises: HandlerError, AgentReturned, or headrace's own errors."""
         try:
-            await self.agent.function(self.stream)
+            with self.trace.of_agent():
+                await self.agent.function(self.stream)
         except HeadraceError as error:
             if error.offset is None:
                 error.add_note(f"in agent {self.agent.name}{self._where()}")
@@ -74,6 +77,12 @@ class AgentRun:
         place = self.stream.place_in_hand
         at = f", offset {place[0].offsets[place[1]]}" if place else ""
         return f" (topic {self._place.topic}, partition {self._place.partition}{at})"
+
+    def output_headers(self, topic: str, headers: Headers) -> Headers:
+        """The headers of the next event sent for the event in hand, with its trace."""
+        place = self.stream.place_in_hand
+        assert place is not None
+        return self.trace.sent(topic, headers, place[0].headers[place[1]])
 
     def output_envelope(self) -> Envelope:
         """The envelope of the next event sent for the event in hand; its time is set by the outbox."""

@@ -86,7 +86,7 @@ class Hand:
             key=key,
             value=value,
             type_name=type_name,
-            headers=headers,
+            headers=run.output_headers(topic.name, headers),
             partition=partition,
             keyless_partition=self._partition,
             timestamp_ms=timestamp_ms,

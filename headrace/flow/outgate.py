@@ -5,15 +5,19 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headrace.errors import HeadraceError, OutsideAgent
 from headrace.events.envelope import Envelope, Headers, fresh_event_id
 from headrace.events.position import Position, TopicPartition
 from headrace.flow.sending import Outbox, Sent, active_sender
 from headrace.flow.topic import Topic
+from headrace.flow.tracing import sent_by_request
 from headrace.histogram import Histogram
 from headrace.log.port import Append, Log, Outgoing, TopicInfo, Writer
+
+if TYPE_CHECKING:
+    from headrace.flow.spans import Spans
 
 
 @dataclass(slots=True)
@@ -37,7 +41,9 @@ class Outgate:
         topics: Mapping[str, TopicInfo],
         *,
         record_bytes_max: int,
+        spans: "Spans | None" = None,
     ) -> None:
+        self.spans = spans
         self.transactions = 0
         """Committed transactions."""
         self.events = 0
@@ -202,7 +208,7 @@ def _add(
         key=key,
         value=value,
         type_name=type_name,
-        headers=headers,
+        headers=sent_by_request(gate.spans, topic.name, headers),
         partition=partition,
         keyless_partition=gate.next_keyless() if key is None else 0,
         timestamp_ms=timestamp_ms,

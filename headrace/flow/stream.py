@@ -8,6 +8,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 from headrace.errors import NotSupported
 from headrace.events.envelope import Envelope, decode_envelope, id_text
 from headrace.flow.topic import Topic
+from headrace.flow.tracing import HandTrace
 from headrace.log.port import Chunk
 
 E = TypeVar("E")
@@ -85,9 +86,16 @@ class Stream(AsyncIterator[E]):
     other work of the loop gets a turn. `async for` never ends while the task lives.
     """
 
-    def __init__(self, topic: Topic[Any, Any], *, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self,
+        topic: Topic[Any, Any],
+        *,
+        clock: Callable[[], float] = time.perf_counter,
+        trace: HandTrace | None = None,
+    ) -> None:
         self._topic = topic
         self._clock = clock
+        self._trace = trace if trace is not None and trace.is_recording else None
         self._values: Sequence[Any] = ()
         self._index = -1
         self._pause_at = 0
@@ -115,7 +123,11 @@ class Stream(AsyncIterator[E]):
                     await asyncio.sleep(0)
                     self._slice_began = self._clock()
                 self._pause_at = min(self._index + _SLICE_EVENTS, self._count)
+                if self._trace is not None:
+                    self._pause_at = min(self._pause_at, self._trace.handed(self._index))
                 return self._values[self._index]  # type: ignore[no-any-return]
+            if self._trace is not None:
+                self._trace.finished()
             self._count = self._pause_at = self._index
             self._has_run.clear()
             self._asks.set()
@@ -134,6 +146,8 @@ class Stream(AsyncIterator[E]):
         self._chunk, self._values, self._index = chunk, values, 0
         self._count, self._deadline, self._pause_at = len(values), deadline, 0
         self._slice_began = self._clock()
+        if self._trace is not None:
+            self._trace.begin(chunk)
         self._asks.clear()
         self._has_run.set()
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -20,6 +20,7 @@ from headrace.flow.sending import Outbox, active_sender
 from headrace.flow.stream import SLICE_S
 from headrace.flow.takeover import APPLY_ROWS_MAX, Held, take_over
 from headrace.flow.topic import Topic
+from headrace.flow.tracing import TaskTrace
 from headrace.flow.unit import SealedUnit, Unit, seal
 from headrace.log.port import Chunk, Log, Reader, TopicInfo
 from headrace.settings import Settings
@@ -27,6 +28,11 @@ from headrace.tables.changelog import StoreMark, encode_mark
 from headrace.tables.rows import active_rows
 from headrace.tables.store import StoreEngine
 from headrace.tables.view import PartitionView
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import SpanContext
+
+    from headrace.flow.spans import Spans
 
 _DECODE_SLICE = 128
 
@@ -42,6 +48,7 @@ class Worksite:
     topics: Mapping[str, TopicInfo]
     figures: FlowFigures
     clock: Clock = SYSTEM_CLOCK
+    spans: "Spans | None" = None
 
 
 class Task:
@@ -63,9 +70,10 @@ class Task:
         self._applying: asyncio.Task[None] | None = None
         """The unit before the one that `_settling` commits."""
         self._hand = Hand(group, partition, cache_rows_max=site.settings.cache_rows_max)
+        self._trace = TaskTrace(site.spans, group.name, partition)
         self._agents: dict[str, list[AgentRun]] = {name: [] for name in group.inputs}
         for agent in group.agents:
-            run = AgentRun(agent, app=site.app, partition=partition)
+            run = AgentRun(agent, app=site.app, partition=partition, trace=self._trace)
             self._agents[agent.topic.name].append(run)
 
     def stop(self) -> None:
@@ -141,6 +149,7 @@ class Task:
         settings = self._site.settings
         outbox = Outbox(self._site.app, self._topic_sizes, record_bytes_max=settings.record_bytes_max)
         self._hand.outbox = outbox
+        self._trace.take()
         return Unit(number, outbox, inputs)
 
     async def _run_units(self, held: Held, reader: Reader, crew: asyncio.TaskGroup) -> None:
@@ -246,6 +255,7 @@ class Task:
 
     async def _finish_unit(self, unit: Unit, held: Held, crew: asyncio.TaskGroup) -> None:
         """Seal the unit, and start its commit as soon as the previous one is acknowledged."""
+        traced = self._trace.take()
         sealed = await seal(
             unit, self._hand.tables(), changelog=self._group.changelog, partition=self._partition
         )
@@ -258,7 +268,9 @@ class Task:
         self._applying = previous = self._settling
         self._committed = asyncio.Event()
         name = f"unit {unit.number} {self._group.name}/{self._partition}"
-        self._settling = crew.create_task(self._settle(sealed, held, previous, self._committed), name=name)
+        self._settling = crew.create_task(
+            self._settle(sealed, held, previous, self._committed, traced), name=name
+        )
 
     async def _until_committed(self) -> None:
         if self._committed is not None:
@@ -274,10 +286,12 @@ class Task:
         held: Held,
         previous: asyncio.Task[None] | None,
         committed: asyncio.Event,
+        traced: "Sequence[SpanContext]",
     ) -> None:
         """Commit, publish, apply: in this order."""
         began = time.perf_counter()
-        offsets = await held.writer.commit(sealed.appends)
+        with self._trace.committing(sealed.record.unit, sealed.events, traced):
+            offsets = await held.writer.commit(sealed.appends)
         figures = self._site.figures
         figures.commit_time.add(time.perf_counter() - began)
         figures.units += 1

@@ -9,9 +9,10 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
+from headrace.events.trace import active_trace, trace_of_request
 from headrace.http.problems import CLOSE, Problem, bad_request, method_not_allowed, problem_of
 from headrace.http.reads import token_bytes
-from headrace.http.source import Endpoint, ReadSource, UserRoute
+from headrace.http.source import ROUTE, Endpoint, ReadSource, UserRoute
 
 BODY_TIMEOUT_S = 30.0
 
@@ -51,7 +52,7 @@ class UserRoutes:
         for route, endpoint in self._routes:
             match, child_scope = route.matches(scope)
             if match is Match.FULL:
-                scope.update(child_scope)
+                scope.update(child_scope, **{ROUTE: route.path})
                 return await self._run(endpoint, scope, receive, send, length)
             if match is Match.PARTIAL:
                 allowed |= route.methods or set()
@@ -78,6 +79,8 @@ class UserRoutes:
         return response.status_code
 
     async def _committed(self, endpoint: Endpoint, request: Request) -> Response:
+        if active_trace.get() is None:
+            active_trace.set(trace_of_request(request.scope["headers"]))
         async with self._source.sending() as sent:
             response = await endpoint(request)
             if not isinstance(response, Response):

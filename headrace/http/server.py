@@ -6,6 +6,7 @@ import logging
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -13,6 +14,9 @@ from headrace.errors import HeadraceError
 from headrace.http.address import listening_socket
 from headrace.http.application import build_application
 from headrace.http.source import ReadSource
+
+if TYPE_CHECKING:
+    from headrace.flow.spans import Spans
 
 logger = logging.getLogger("headrace.http")
 
@@ -27,8 +31,11 @@ _DROP_TIMEOUT_S = 1.0
 class HttpServer:
     """Serves one worker from `start` to `stop`."""
 
-    def __init__(self, source: ReadSource, *, head_timeout_s: float = HEAD_TIMEOUT_S) -> None:
+    def __init__(
+        self, source: ReadSource, *, head_timeout_s: float = HEAD_TIMEOUT_S, spans: "Spans | None" = None
+    ) -> None:
         self._source = source
+        self._spans = spans
         self._head_timeout_s = head_timeout_s
         self._server: _Server | None = None
         self._task: asyncio.Task[None] | None = None
@@ -47,6 +54,10 @@ class HttpServer:
         """
         settings = self._source.settings
         application = build_application(self._source)
+        if self._spans is not None:
+            from headrace.http.tracing import TracedApplication
+
+            application = TracedApplication(application, self._spans, self._source.served_tables)
         listener = await listening_socket(settings)
         host, port = listener.getsockname()[:2]
         self._address = (host, port)

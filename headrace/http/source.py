@@ -16,6 +16,9 @@ from headrace.http.metric import Samples
 from headrace.settings import Settings
 from headrace.tables.view import PartitionView
 
+ROUTE = "headrace.route"
+"""Where the path template of a request is left in its ASGI scope."""
+
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 

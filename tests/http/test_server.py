@@ -23,7 +23,7 @@ TOKEN_DIGEST = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b
 
 
 @asynccontextmanager
-async def running(service: Service, **options: float) -> AsyncIterator[HttpServer]:
+async def running(service: Service, **options: Any) -> AsyncIterator[HttpServer]:
     server = HttpServer(service, **options)
     await server.start()
     try:

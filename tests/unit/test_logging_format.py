@@ -1,10 +1,15 @@
 """Log lines for machines: one JSON object each, whatever is logged."""
 
+import contextvars
 import json
 import logging
 import sys
 from typing import Any
 
+from opentelemetry.context import Context, attach
+from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_context
+
+from headrace.events.trace import TraceContext, active_trace
 from headrace.logging_format import JsonFormatter, logging_config
 
 
@@ -35,6 +40,22 @@ def test_a_traceback_is_part_of_its_line() -> None:
     except ValueError:
         line = formatted("failed", exc_info=sys.exc_info())
     assert line["error"].endswith("ValueError: broken")
+
+
+def test_a_line_names_the_trace_of_the_request_and_the_span_in_hand() -> None:
+    trace, span = 0x4BF92F3577B34DA6A3CE929D0E0E4736, 0x00F067AA0BA902B7
+    assert "trace_id" not in formatted("x")
+    token = active_trace.set(TraceContext(f"00-{trace:032x}-{span:016x}-01".encode()))
+    assert formatted("x")["trace_id"] == f"{trace:032x}"
+    active_trace.reset(token)
+    current = set_span_in_context(NonRecordingSpan(SpanContext(trace, span, is_remote=False)))
+    line = contextvars.copy_context().run(_formatted_in, current)
+    assert (line["trace_id"], line["span_id"]) == (f"{trace:032x}", f"{span:016x}")
+
+
+def _formatted_in(current: Context) -> dict[str, Any]:
+    attach(current)
+    return formatted("x")
 
 
 def test_text_leaves_the_lines_to_faust() -> None:
