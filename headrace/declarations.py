@@ -10,7 +10,17 @@ from headrace.flow.topic import Topic
 from headrace.http.source import Endpoint, UserRoute
 from headrace.tables.table import Table
 
-_RESERVED_PATHS = ("/livez", "/readyz", "/metrics", "/openapi.json", "/")
+_RESERVED_PATHS = (
+    "/livez",
+    "/readyz",
+    "/metrics",
+    "/openapi.json",
+    "/",
+    "/whiteboard",
+    "/whiteboard/feed",
+    "/whiteboard/row",
+    "/whiteboard/board",
+)
 _READING = frozenset({"GET", "HEAD"})
 """Methods that a served table answers itself; a route at its path may take the others."""
 

@@ -25,6 +25,8 @@ from headrace.http.address import advertised_address
 from headrace.http.metric import Samples
 from headrace.http.server import HttpServer
 from headrace.http.source import ServedTable, UserRoute, WorkerState
+from headrace.http.whiteboard.board import Board
+from headrace.http.whiteboard.survey import Survey
 from headrace.log.connect import connect
 from headrace.log.port import Log, Member, Membership, TopicInfo, catalog
 from headrace.provisioning import provision, served_tables
@@ -73,6 +75,7 @@ class Runtime:
         self._topics: Mapping[str, TopicInfo] = {}
         self._groups: Mapping[str, Group] = {}
         self._served: tuple[ServedTable, ...] = ()
+        self._survey: Survey | None = None
         self._crew: Crew | None = None
         self._members = Members(declarations.app_id, self._log, clock, retry_s=settings.reopen_backoff_max_s)
         self._outgate: Outgate | None = None
@@ -160,6 +163,13 @@ class Runtime:
         self._groups = {group.name: group for group in groups}
         self._catalog = catalog(self._log, self._topics)
         self._served = tuple(served_tables(declared, self._groups))
+        self._survey = Survey(
+            declared.app_id,
+            groups=groups,
+            topics={name: self._topics[name] for name in declared.topics},
+            served=self._served,
+            routes=declared.routes,
+        )
 
     async def _run_tasks(self, engine: StoreEngine, membership: Membership) -> None:
         site = Worksite(
@@ -298,6 +308,18 @@ class Runtime:
         """Whether this worker owns partition 0 of the app's first group."""
         first = next(iter(self._groups), None)
         return first is not None and self.view(first, 0) is not None
+
+    def board(self) -> Board:
+        """What the whiteboard shows, as of now."""
+        if self._survey is None:
+            return Board(app=self.app_id, instance=self.instance, state=self.state.value)
+        return self._survey.board(
+            instance=self.instance,
+            state=self.state.value,
+            view=self.view,
+            figures=self.figures_of_flow,
+            sent_outside=self._outgate.sent if self._outgate else {},
+        )
 
     def figures(self) -> Samples:
         """What /metrics shows of this run."""

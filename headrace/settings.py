@@ -33,6 +33,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     http_header_bytes_max: int = 32 * 1024
     http_url_bytes_max: int = 8 * 1024
     http_body_bytes_max: int = 4 * 1024 * 1024
+    http_streams_max: int = 200
+    """Open streams of rows and whiteboards together."""
     page_rows_max: int = 1_000
     """Most rows of one scan page."""
     page_rows_default: int = 100

@@ -34,6 +34,7 @@ TESTING_IN = ("headrace.testing", "app.demo", "tests", "bench")
 PRINT_IN = ("app.demo", "bench")
 NO_LOOP = (
     "headrace.http.scans",
+    "headrace.http.whiteboard.census",
     "headrace.log.embedded",
     "headrace.testing.kafka_broker",
     "app.demo",

@@ -33,5 +33,7 @@ class FlowFigures:
     commit_time: Histogram = field(default_factory=Histogram)
     failures: dict[str, int] = field(default_factory=dict)
     """Closed tasks by the name of the error that closed them."""
+    sent: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    """Records that units sent, by topic."""
     agents: dict[tuple[str, str], AgentFigures] = field(default_factory=lambda: defaultdict(AgentFigures))
     """By group and agent."""

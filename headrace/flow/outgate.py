@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -48,6 +49,8 @@ class Outgate:
         """Committed transactions."""
         self.events = 0
         """Events in them."""
+        self.sent: dict[str, int] = defaultdict(int)
+        """The same by topic."""
         self.commit_time = Histogram()
         self._app = app
         self._transactional_id = f"{app}-worker-{instance}"
@@ -98,7 +101,9 @@ class Outgate:
             raise
         self.commit_time.add(time.perf_counter() - began)
         self.transactions += 1
-        self.events += sum(map(len, merged.values()))
+        for place, records in merged.items():
+            self.events += len(records)
+            self.sent[place.topic] += len(records)
         for waiting in batch:
             if not waiting.done.done():
                 waiting.done.set_result(Position({place: offsets[place] for place in waiting.outbox.appends}))

@@ -297,7 +297,9 @@ class Task:
         figures.units += 1
         figures.events += sealed.events
         figures.rows += len(sealed.rows)
-        figures.outputs += sum(len(append.records) for append in sealed.appends[1:])
+        for append in sealed.appends[1:]:
+            figures.outputs += len(append.records)
+            figures.sent[append.topic] += len(append.records)
         layer = dict(sealed.rows)
         self._view.publish(layer, sealed.position)
         committed.set()

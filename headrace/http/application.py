@@ -3,21 +3,25 @@
 from time import perf_counter
 from urllib.parse import quote
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from headrace.errors import DeclarationError
-from headrace.http import probes
+from headrace.http import openapi, probes
 from headrace.http.access import UNAUTHORIZED, Guard
 from headrace.http.metrics import Meter, MetricsPage
 from headrace.http.problems import CLOSE, NOT_FOUND, Problem, method_not_allowed, problem_of
 from headrace.http.reads import PointReads
 from headrace.http.routes import BODY_TIMEOUT_S, UserRoutes
+from headrace.http.rowstream import RowStreams
 from headrace.http.scans import Scans
 from headrace.http.source import ReadSource
+from headrace.http.sse import COUNTED, HEARTBEAT_S, Streams
+from headrace.http.whiteboard import whiteboard
+from headrace.http.whiteboard.whiteboard import Whiteboard
 
 _READING = ("GET", "HEAD")
 _OPEN = frozenset({b"/livez", b"/readyz"})
-_PAGES = frozenset({b"/", b"/livez", b"/readyz", b"/metrics"})
+_PAGES = frozenset({b"/", b"/livez", b"/readyz", b"/metrics", b"/openapi.json", *whiteboard.PATHS})
 _POSITION, _CONSISTENCY = b"headrace-position", b"headrace-consistency"
 _NOTED = frozenset(
     {
@@ -40,19 +44,21 @@ _CANNOT_WAIT = Problem(
 )
 
 
-def build_application(source: ReadSource, *, body_timeout_s: float = BODY_TIMEOUT_S) -> ASGIApp:
+def build_application(
+    source: ReadSource, *, body_timeout_s: float = BODY_TIMEOUT_S, heartbeat_s: float = HEARTBEAT_S
+) -> "Application":
     """The application that serves this worker.
 
     Order: tables and routes are read here, once; the worker knows them before it serves.
     Raises: SettingsError for a token that is no digest; DeclarationError for paths that collide.
     """
-    return _Application(source, body_timeout_s)
+    return Application(source, body_timeout_s, heartbeat_s)
 
 
-class _Application:
+class Application:
     """Dispatches by raw path: a table read costs two look-ups in a dict and no Starlette."""
 
-    def __init__(self, source: ReadSource, body_timeout_s: float) -> None:
+    def __init__(self, source: ReadSource, body_timeout_s: float, heartbeat_s: float) -> None:
         _check_paths(source)
         self._source = source
         self._url_bytes_max = source.settings.http_url_bytes_max
@@ -60,12 +66,26 @@ class _Application:
         self._guard = Guard(source.settings.tokens)
         self._is_open = self._guard.is_open
         tables = [(quote(table.path).encode(), table) for table in source.served_tables]
-        self._reads = {p: (PointReads(source, t).respond, Meter(t.name, "key")) for p, t in tables}
+        reads = {path: PointReads(source, table) for path, table in tables}
+        self._reads = {p: (reads[p].respond, Meter(t.name, "key")) for p, t in tables}
         self._scans = {p: (Scans(source, t).respond, Meter(t.name, "scan")) for p, t in tables}
         self._routes = UserRoutes(source, source.user_routes, body_timeout_s=body_timeout_s)
+        self._description = openapi.describe(source)
         self._meter = Meter()
         of_tables = [meter for _, meter in (*self._reads.values(), *self._scans.values())]
         self._metrics = MetricsPage(source, [self._meter, *of_tables])
+        self._streams = Streams(
+            source.settings.http_streams_max,
+            count=lambda status: self._meter.count(status, 0.0),
+            heartbeat_s=heartbeat_s,
+        )
+        self._row_streams = {p: RowStreams(source, reads[p], t.group, self._streams) for p, t in tables}
+        by_name = {table.name: (table, reads[path]) for path, table in tables}
+        self._whiteboard = Whiteboard(source, by_name, self._streams)
+
+    def end_streams(self) -> None:
+        """Let every open stream say that the worker stops, and end; new ones are refused."""
+        self._streams.end()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -76,13 +96,14 @@ class _Application:
         try:
             meter, status = await self._answer(scope, receive, send)
         finally:
-            meter.count(status, perf_counter() - started)
+            if status != COUNTED:
+                meter.count(status, perf_counter() - started)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> tuple[Meter, int]:
         path: bytes = scope["raw_path"]
         if len(path) + len(scope["query_string"]) > self._url_bytes_max:
             return self._meter, await _URL_TOO_LONG.send(send)
-        header_bytes, noted = 0, _NO_HEADERS
+        header_bytes, noted, accept = 0, _NO_HEADERS, b""
         for name, value in scope["headers"]:
             header_bytes += len(name) + len(value) + 4
             if name in _NOTED:
@@ -91,11 +112,15 @@ class _Application:
                 # Repeated fields mean the same as one list (RFC 9110, 5.3); a list is no valid token
                 # and no valid length.
                 noted[name] = noted[name] + b", " + value if name in noted else value
+            elif name == b"accept":
+                accept = value
         if header_bytes > self._header_bytes_max:
             return self._meter, await _HEADERS_TOO_LARGE.send(send)
         is_trusted = self._is_open or self._guard.admits(noted.get(b"authorization"))
         if not is_trusted and path not in _OPEN:
-            return self._meter, await UNAUTHORIZED.send(send)
+            is_person = path == b"/" and b"text/html" in accept and scope["method"] == "GET"
+            refuse = whiteboard.send_door if is_person else UNAUTHORIZED.send
+            return self._meter, await refuse(send)
 
         if scope["method"] in _READING:
             cut = path.rfind(b"/")
@@ -105,6 +130,9 @@ class _Application:
                 return self._meter, await _BODY_UNWANTED.send(send)
             if noted and (scan or read) and _asks_for_position(noted):
                 return self._meter, await _CANNOT_WAIT.send(send)
+            if read is not None and b"text/event-stream" in accept:
+                streams, is_head = self._row_streams[path[:cut]], scope["method"] == "HEAD"
+                return self._meter, await streams.respond(path[cut + 1 :], is_head, receive, send)
             if read is not None:
                 respond_key, meter = read
                 return meter, await respond_key(path[cut + 1 :], noted.get(b"if-none-match"), send)
@@ -112,15 +140,18 @@ class _Application:
                 respond_scan, meter = scan
                 return meter, await respond_scan(scope["query_string"], send)
         if path in _PAGES:
-            return self._meter, await self._answer_page(path, scope["method"], is_trusted, send)
+            return self._meter, await self._answer_page(scope, accept, is_trusted, receive, send)
         is_table = path in self._scans or path[: path.rfind(b"/")] in self._reads
         others = _READING if is_table else ()
         length = noted.get(b"content-length")
         status = await self._routes.respond(scope, receive, send, length, others)
         return self._meter, await NOT_FOUND.send(send) if status is None else status
 
-    async def _answer_page(self, path: bytes, method: str, is_trusted: bool, send: Send) -> int:
-        if method not in _READING:
+    async def _answer_page(
+        self, scope: Scope, accept: bytes, is_trusted: bool, receive: Receive, send: Send
+    ) -> int:
+        path: bytes = scope["raw_path"]
+        if scope["method"] not in _READING:
             return await method_not_allowed(_READING).send(send)
         try:
             match path:
@@ -130,8 +161,12 @@ class _Application:
                     answer = probes.readyz(self._source, is_trusted=is_trusted)
                 case b"/metrics":
                     return await self._metrics.respond(send)
-                case _:
+                case b"/openapi.json":
+                    answer = 200, self._description
+                case b"/" if b"text/html" not in accept:
                     answer = probes.index(self._source)
+                case _:
+                    return await self._whiteboard.respond(path, scope["query_string"], receive, send)
         except Exception as error:  # noqa: BLE001  (it is mapped to an answer, and logged there)
             return await problem_of(error).send(send)
         return await probes.send_json(send, answer)

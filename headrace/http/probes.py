@@ -32,7 +32,12 @@ def index(source: ReadSource) -> tuple[int, Any]:
             for table in source.served_tables
         ],
         "routes": [{"path": route.path, "methods": list(route.methods)} for route in source.user_routes],
-        "links": {"live": "/livez", "ready": "/readyz", "metrics": "/metrics"},
+        "links": {
+            "live": "/livez",
+            "ready": "/readyz",
+            "metrics": "/metrics",
+            "description": "/openapi.json",
+        },
     }
 
 

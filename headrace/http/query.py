@@ -32,7 +32,7 @@ def parse_range(query: bytes, table: ServedTable, *, rows_default: int, rows_max
 
     Unknown and repeated names are refused: a misspelt bound must not widen the answer.
     """
-    fields = _fields(query)
+    fields = query_fields(query, _KNOWN)
     if isinstance(fields, Problem):
         return fields
     limit = _limit(fields.get("limit"), min(rows_default, rows_max), rows_max)
@@ -73,14 +73,15 @@ def _cursor(text: str, table: ServedTable) -> bytes | None:
     return raw[1:] if raw.startswith(_CURSOR_VERSION + table.row_prefix) else None
 
 
-def _fields(query: bytes) -> dict[str, str] | Problem:
+def query_fields(query: bytes, known: frozenset[str]) -> dict[str, str] | Problem:
+    """The values of a query by name, or the problem with it: a name that is unknown or repeated."""
     if not query:
         return {}
     fields: dict[str, str] = {}
     for pair in query.split(b"&"):
         raw_name, equals, value = pair.partition(b"=")
         name = raw_name.decode("latin-1")
-        if not equals or name not in _KNOWN or name in fields:
+        if not equals or name not in known or name in fields:
             return _MALFORMED
         text = key_text(value.replace(b"+", b" "))
         if isinstance(text, Problem):

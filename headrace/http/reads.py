@@ -48,8 +48,7 @@ class PointReads:
 
     async def respond(self, segment: bytes, if_none_match: bytes | None, send: Send) -> int:
         """Answer for the key in this percent-encoded path segment; the result is the status."""
-        # Only short keys are kept: a stranger must not fill the memory with long ones.
-        place = self._find(segment) if len(segment) <= _CACHED_BYTES_MAX else self._locate(segment)
+        place = self.locate(segment)
         if isinstance(place, Problem):
             return await place.send(send)
         partition, store_key = place
@@ -78,12 +77,18 @@ class PointReads:
         await send({"type": "http.response.body", "body": body})
         return status
 
-    def _locate(self, segment: bytes) -> tuple[int, bytes] | Problem:
+    def locate(self, segment: bytes) -> tuple[int, bytes] | Problem:
         """Partition and store key of the key in a path segment, or the problem with it."""
-        table = self._table
+        # Only short keys are kept: a stranger must not fill the memory with long ones.
+        return self._find(segment) if len(segment) <= _CACHED_BYTES_MAX else self._locate(segment)
+
+    def _locate(self, segment: bytes) -> tuple[int, bytes] | Problem:
         key = key_text(segment)
-        if isinstance(key, Problem):
-            return key
+        return key if isinstance(key, Problem) else self.locate_text(key)
+
+    def locate_text(self, key: str) -> tuple[int, bytes] | Problem:
+        """Partition and store key of a key in its text form, or the problem with it."""
+        table = self._table
         try:
             typed = table.keys.from_text(key)
             store_key = table.row_prefix + table.keys.to_store(typed)

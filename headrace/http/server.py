@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from headrace.errors import HeadraceError
 from headrace.http.address import listening_socket
-from headrace.http.application import build_application
+from headrace.http.application import Application, build_application
 from headrace.http.source import ReadSource
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class HttpServer:
         self._head_timeout_s = head_timeout_s
         self._server: _Server | None = None
         self._task: asyncio.Task[None] | None = None
+        self._application: Application | None = None
         self._address = ("", 0)
 
     @property
@@ -53,7 +55,8 @@ class HttpServer:
         collide.
         """
         settings = self._source.settings
-        application = build_application(self._source)
+        self._application = build_application(self._source)
+        application: ASGIApp = self._application
         if self._spans is not None:
             from headrace.http.tracing import TracedApplication
 
@@ -118,6 +121,8 @@ class HttpServer:
         """
         if self._server is None or self._task is None or self._task.done():
             return
+        if self._application is not None:
+            self._application.end_streams()
         self._server.ask_to_exit()
         _, running = await asyncio.wait({self._task}, timeout=timeout_s)
         if running:

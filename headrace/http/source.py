@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -13,6 +14,7 @@ from headrace.events.key import KeyCodec
 from headrace.events.partitioner import Partitioner
 from headrace.events.position import Catalog, Position
 from headrace.http.metric import Samples
+from headrace.http.whiteboard.board import Board
 from headrace.settings import Settings
 from headrace.tables.view import PartitionView
 
@@ -35,6 +37,10 @@ class ServedTable:
     partitions: int
     row_prefix: bytes
     """What a store key of this table begins with: the table's name and a zero byte."""
+    key_type: Any = str
+    value_type: Any = msgspec.Raw
+    """What the rows are; for the description of the API."""
+    about: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +92,9 @@ class ReadSource(Protocol):
 
     def sending(self) -> AbstractAsyncContextManager[Sent]:
         """A scope in which `send` collects into one transaction, committed at its end."""
+
+    def board(self) -> Board:
+        """What the whiteboard shows, as of now."""
 
     def figures(self) -> Samples:
         """What the run tells of itself, for /metrics."""

@@ -48,6 +48,7 @@ class Table(Generic[K, V]):
         self.name = name
         self.group = group
         self.default = default
+        self.key_type = key_type
         self.keys = key_codec(key_type)
         self.values = row_codec(value_type)
         self.row_prefix = name.encode() + b"\0"

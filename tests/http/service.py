@@ -15,6 +15,8 @@ from headrace.events.position import Catalog, Position, TopicPartition
 from headrace.http.application import build_application
 from headrace.http.metric import Sample
 from headrace.http.source import Sent, ServedTable, UserRoute, WorkerState
+from headrace.http.whiteboard.board import AgentCard, Board, TableCard, TopicCard
+from headrace.http.whiteboard.survey import partition_card
 from headrace.settings import Settings
 from headrace.tables.memory import MemoryEngine
 from headrace.tables.view import PartitionView
@@ -47,6 +49,8 @@ class Service:
         self.log: list[str] = []
         """What was committed by requests."""
         self.commit_failure: HeadraceError | None = None
+        self.events_finished = 0
+        """What the agents have done."""
         self._outbox: Outbox | None = None
         engine = MemoryEngine()
         partitions = max((table.partitions for table in tables), default=0)
@@ -80,6 +84,26 @@ class Service:
 
     def figures(self) -> Sequence[Sample]:
         return self.samples
+
+    def board(self) -> Board:
+        groups = {table.group: table.partitions for table in self.served_tables}
+        topic = TopicCard(
+            name=INPUT, partitions=len(self.owned), groups=(GROUP,), events_read=self.events_finished
+        )
+        return Board(
+            app=self.app_id,
+            instance="worker-1",
+            state=self.state.value,
+            topics=(topic,),
+            agents=(AgentCard(name="earn", group=GROUP, topic=INPUT, events=self.events_finished),),
+            tables=tuple(TableCard(name=t.name, group=t.group, path=t.path) for t in self.served_tables),
+            partitions=tuple(
+                partition_card(group, number, self.view(group, number), [INPUT])
+                for group, size in groups.items()
+                for number in range(size)
+            ),
+            dead_letters_topic="loyalty.dead-letters",
+        )
 
     def send(self, event: str) -> None:
         """What an endpoint calls."""

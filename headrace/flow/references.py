@@ -1,0 +1,128 @@
+"""Which tables and topics a function's code names: what is drawn between the boxes of the whiteboard."""
+
+import ast
+import inspect
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from types import CodeType, FunctionType, MethodType, ModuleType
+from typing import Any, NamedTuple
+
+from headrace.flow.topic import Topic
+from headrace.tables.table import Table
+
+_OBJECTS_MAX = 500
+_DEPTH_MAX = 4
+_WRITING = frozenset({"pop", "setdefault", "discard"})
+_OURS = ("headrace", "faust", "mode")
+
+
+class References(NamedTuple):
+    """Names of tables and topics."""
+
+    reads: tuple[str, ...]
+    """Tables that are named and not written."""
+    writes: tuple[str, ...]
+    topics: tuple[str, ...]
+
+
+def references(function: Callable[..., Any]) -> References:
+    """What this function names, itself or through functions and objects of the app that it uses.
+
+    Read from the code, never by running it: what is reached through a variable that is set at run
+    time is not found.
+    """
+    tables: dict[str, None] = {}
+    written: set[str] = set()
+    topics: dict[str, None] = {}
+    seen: set[int] = set()
+    waiting: list[tuple[Any, int]] = [(function, 0)]
+    while waiting and len(seen) < _OBJECTS_MAX:
+        thing, depth = waiting.pop(0)
+        if id(thing) in seen or depth > _DEPTH_MAX:
+            continue
+        seen.add(id(thing))
+        for name, found in _named_by(thing):
+            if isinstance(found, Table):
+                tables[found.name] = None
+                if isinstance(thing, FunctionType) and name in _written_names(thing):
+                    written.add(found.name)
+            elif isinstance(found, Topic):
+                topics[found.name] = None
+            else:
+                waiting.append((found, depth + 1))
+    reads = tuple(name for name in tables if name not in written)
+    return References(reads, tuple(name for name in tables if name in written), tuple(topics))
+
+
+def _named_by(thing: Any) -> Iterator[tuple[str, Any]]:
+    """Names that a function's code resolves, or the attributes of an object of the app."""
+    if isinstance(thing, MethodType):
+        yield "", thing.__func__
+        yield "", thing.__self__
+    elif isinstance(thing, FunctionType):
+        if _is_of_the_app(thing.__module__, thing.__code__.co_filename):
+            yield from _resolved(thing)
+    elif not isinstance(thing, (type, ModuleType)) and _is_of_the_app(type(thing).__module__, ""):
+        yield from getattr(thing, "__dict__", {}).items()
+        # Which method is called cannot be told from here: any of them may be.
+        yield from (
+            (name, part) for name, part in vars(type(thing)).items() if isinstance(part, FunctionType)
+        )
+
+
+def _resolved(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    names = dict.fromkeys(_names(function.__code__))
+    known = dict(function.__globals__)
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            known[name] = cell.cell_contents
+        except ValueError:  # not assigned yet
+            continue
+    for name in names:
+        if name not in known:
+            continue
+        found = known[name]
+        if isinstance(found, ModuleType):
+            # Modules are looked into only for what the code names besides: `tables.balances`.
+            yield from ((part, vars(found)[part]) for part in names if part in vars(found))
+        else:
+            yield name, found
+    if wrapped := getattr(function, "__wrapped__", None):
+        yield "", wrapped
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    yield from code.co_freevars
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from _names(inner)
+
+
+def _written_names(function: FunctionType) -> set[str]:
+    """Names that stand before an assigned or deleted `[...]`, or before a call that writes."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, TypeError, SyntaxError):
+        # Without source (typed in, or part of an expression) every named table may be written.
+        return set(_names(function.__code__))
+    written = set()
+    for node in ast.walk(tree):
+        target: ast.expr | None = None
+        if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del):
+            target = node.value
+        elif (
+            isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _WRITING
+        ):
+            target = node.func.value
+        if isinstance(target, ast.Name):
+            written.add(target.id)
+        elif isinstance(target, ast.Attribute):
+            written.add(target.attr)
+    return written
+
+
+def _is_of_the_app(module: str | None, filename: str) -> bool:
+    first = (module or "").partition(".")[0]
+    return first not in sys.stdlib_module_names and first not in _OURS and "site-packages" not in filename
