@@ -1,4 +1,4 @@
-"""`agents`, and the commands of Faust's that have no answer here yet."""
+"""`agents`: what the app's agents read."""
 
 import click
 
@@ -8,6 +8,8 @@ from headrace.flow.group import changelog_name
 
 class Agents(Command):
     """List the app's agents: what they read and which group they are in."""
+
+    example = "-A app.shop agents"
 
     async def answer(self) -> ExitStatus:
         """One row per agent."""
@@ -35,21 +37,6 @@ class Reset(Command):
             "headrace: `reset` is not part of headrace yet, and Faust's would delete files that a worker "
             "uses. To rebuild a store from its changelog, stop the worker and remove its folder below "
             "HEADRACE_DATA.",
-            err=True,
-        )
-        return ExitStatus.MISUSE
-
-
-class CleanVersions(Command):
-    """Refused: headrace keeps no data folders per app version."""
-
-    command_name = "clean-versions"
-
-    async def answer(self) -> ExitStatus:
-        """Say why there is nothing to clean."""
-        click.echo(
-            "headrace: there is nothing to clean: data folders have no versions here; "
-            "a store that no worker uses can be removed by hand, its changelog has all of it.",
             err=True,
         )
         return ExitStatus.MISUSE

@@ -1,10 +1,10 @@
 """What every command shares: the app with its settings, an open log, output for people and for scripts."""
 
 import asyncio
+import inspect
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
@@ -12,9 +12,11 @@ import click
 import msgspec
 from click.core import ParameterSource
 from faust.cli.base import AppCommand, State, _apply_options, argument, option
+from faust.cli.base import Command as FaustCommand
 from faust.cli.base import cli as faust_program
 
-from headrace.errors import HeadraceError, SettingsError, Unavailable
+from headrace.cli.outcome import ExitStatus, NotDone, report
+from headrace.errors import HeadraceError, Unavailable
 from headrace.log.connect import connect
 from headrace.log.port import Log
 from headrace.settings import Settings
@@ -22,25 +24,21 @@ from headrace.settings import Settings
 if TYPE_CHECKING:
     from headrace.app import App
 
-__all__ = ["OVERRIDES", "Command", "ExitStatus", "argument", "option"]
+__all__ = [
+    "OVERRIDES",
+    "BareCommand",
+    "Command",
+    "CommandGroup",
+    "ExitStatus",
+    "NotDone",
+    "argument",
+    "option",
+]
 
 OVERRIDES = "headrace.overrides"
 """Where the command line's settings are in a click context's `meta`."""
 
 _EMBEDDED = "embedded://"
-
-
-class ExitStatus(IntEnum):
-    """What a script can tell from how a command ended."""
-
-    YES = 0
-    """Done; or: it is so."""
-    NO = 1
-    """It is not so: no such row, a topic is missing, a store differs from its log."""
-    MISUSE = 2
-    """The command line or a setting is wrong."""
-    UNKNOWN = 3
-    """It could not be told, or not be done: the log does not answer, say."""
 
 
 def command_line_settings(ctx: click.Context) -> dict[str, str]:
@@ -53,40 +51,85 @@ def command_line_settings(ctx: click.Context) -> dict[str, str]:
     return found
 
 
-class Command(AppCommand):
-    """A command on an app; subclasses say what it does in `execute_on` and return an exit status."""
+class CommandGroup(click.Group):
+    """Commands under one name, such as `dead-letters list`."""
 
-    abstract: ClassVar[bool] = True
+    def __init__(self, name: str, sentence: str) -> None:
+        super().__init__(name=name, help=sentence)
+        faust_program.add_command(self)
+
+
+class _Answering:
+    """What commands with and without an app share: how they are registered, run, and end."""
+
     command_name: ClassVar[str] = ""
+    command_group: ClassVar[click.Group] = faust_program
+    example: ClassVar[str] = ""
+    """How it may be typed, behind `headrace `."""
+    options: Any = None
+    json: bool
 
     @classmethod
     def as_click_command(cls) -> Any:
-        """Register with Faust's group, in place of a command of the same name."""
+        """Register with its group, in place of a command of the same name."""
 
         @click.pass_context
-        def invoke(ctx: click.Context, /, **given: Any) -> NoReturn:
+        def invoke(ctx: click.Context, /, **given: Any) -> None:
             as_json = given.pop("as_json", False)
-            command = cls(ctx, **given)
-            command.json = command.json or as_json
-            command()
+            # Said to the whole context: an error of the constructor is told as JSON, too.
+            ctx.ensure_object(State).json |= as_json
+            try:
+                cast(Any, cls)(ctx, **given)()
+            except click.ClickException as error:
+                if not ctx.ensure_object(State).json:
+                    raise
+                raise SystemExit(report(error, as_json=True)) from error
 
         name = cls.command_name or cls.__name__.lower()
-        registered = faust_program.command(name=name, help=cls.__doc__)(invoke)
+        # \b keeps click from folding the example into a paragraph.
+        epilog = f"\b\nExample:\n  headrace {cls.example}"
+        registered = cls.command_group.command(name=name, help=inspect.getdoc(cls), epilog=epilog)(invoke)
         flag = option("--json", "as_json", is_flag=True, show_default=False, help="Write JSON.")
         return _apply_options([*(cls.options or []), flag])(registered)
 
     def __call__(self, *_: Any, **__: Any) -> NoReturn:
         """Run to the end; the exit status is the command's answer."""
         try:
-            status = asyncio.run(self.answer())
+            status = int(asyncio.run(self.answer()))
         except HeadraceError as error:
-            click.echo(f"headrace: {type(error).__name__}: {error}", err=True)
-            status = ExitStatus.MISUSE if isinstance(error, SettingsError) else ExitStatus.UNKNOWN
-        raise SystemExit(int(status))
+            status = report(error, as_json=self.json)
+        raise SystemExit(status)
 
     @abstractmethod
     async def answer(self) -> ExitStatus:
         """Do what the command is for, with the options in `self.kwargs`."""
+
+    def show(self, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write rows: aligned columns for people, a JSON array for scripts."""
+        if self.json:
+            self.show_json(rows)
+            return
+        cells = [[_cell(row.get(column)) for column in columns] for row in rows]
+        widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+        for line in ([name.upper() for name in columns], *cells):
+            padded = (text.ljust(width) for text, width in zip(line, widths, strict=True))
+            click.echo("  ".join(padded).rstrip())
+
+    def show_json(self, answer: Any) -> None:
+        """Write one JSON value on one line."""
+        click.echo(msgspec.json.encode(answer).decode())
+
+
+class BareCommand(_Answering, FaustCommand):
+    """A command that needs no app."""
+
+    abstract: ClassVar[bool] = True
+
+
+class Command(_Answering, AppCommand):
+    """A command on an app; subclasses say what it does in `answer` and return an exit status."""
+
+    abstract: ClassVar[bool] = True
 
     @property
     def declared_app(self) -> "App":
@@ -113,21 +156,6 @@ class Command(AppCommand):
             yield log
         finally:
             await log.close()
-
-    def show(self, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write rows: aligned columns for people, a JSON array for scripts."""
-        if self.json:
-            self.show_json(rows)
-            return
-        cells = [[_cell(row.get(column)) for column in columns] for row in rows]
-        widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-        for line in ([name.upper() for name in columns], *cells):
-            padded = (text.ljust(width) for text, width in zip(line, widths, strict=True))
-            click.echo("  ".join(padded).rstrip())
-
-    def show_json(self, answer: Any) -> None:
-        """Write one JSON value on one line."""
-        click.echo(msgspec.json.encode(answer).decode())
 
 
 def _require_file(address: str) -> None:

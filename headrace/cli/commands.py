@@ -2,6 +2,33 @@
 
 import faust.cli.faust
 
-from headrace.cli import agents, config, get, send, tables, topics, verify, worker
+from headrace.cli import (
+    agents,
+    completion,
+    config,
+    dead_letters,
+    get,
+    new,
+    refused,
+    send,
+    tables,
+    topics,
+    verify,
+    worker,
+)
 
-__all__ = ["agents", "config", "faust", "get", "send", "tables", "topics", "verify", "worker"]
+__all__ = [
+    "agents",
+    "completion",
+    "config",
+    "dead_letters",
+    "faust",
+    "get",
+    "new",
+    "refused",
+    "send",
+    "tables",
+    "topics",
+    "verify",
+    "worker",
+]

@@ -8,6 +8,8 @@ from headrace.cli.command import Command, ExitStatus, command_line_settings
 class Config(Command):
     """Show each setting, its value and where it came from; secrets are hidden."""
 
+    example = "-A app.shop config"
+
     async def answer(self) -> ExitStatus:
         """One row per setting."""
         loaded = self.declared_app.settings_of_run(command_line_settings(self.ctx))

@@ -7,6 +7,7 @@ import click
 import msgspec
 
 from headrace.cli.command import Command, ExitStatus, argument
+from headrace.cli.completion import table_names
 from headrace.cli.history import records
 from headrace.cli.layout import Layout, find_layout
 from headrace.cli.stores import LocalStores
@@ -22,7 +23,8 @@ class Get(Command):
     Read from a store on this machine and the end of the changelog, or from the changelog alone.
     """
 
-    options = [argument("table"), argument("key")]
+    example = "-A app.shop get totals ada"
+    options = [argument("table", shell_complete=table_names), argument("key")]
 
     async def answer(self) -> ExitStatus:
         """The row as JSON."""

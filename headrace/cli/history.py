@@ -5,7 +5,7 @@ from contextlib import aclosing
 from typing import NamedTuple
 
 from headrace.events.position import TopicPartition
-from headrace.log.port import Log
+from headrace.log.port import Chunk, Log
 from headrace.tables.changelog import POSITION_KEY, PositionRecord, follow_unit
 
 _RECORDS_MAX = 10_000
@@ -21,20 +21,30 @@ class Record(NamedTuple):
     value: bytes | None
 
 
-async def records(log: Log, place: TopicPartition, start: int, end: int) -> AsyncGenerator[Record, None]:
-    """The committed records from `start` up to before `end`."""
+async def chunks(log: Log, place: TopicPartition, start: int, end: int) -> AsyncGenerator[Chunk, None]:
+    """The committed records from `start` up to before `end`, as they are fetched.
+
+    Shape: the last chunk may hold records at and after `end`, if they were committed meanwhile.
+    """
     if start >= end:
         return
     reader = await log.reader({place: start})
     try:
         while start < end:
             for chunk in await reader.fetch(records_max=_RECORDS_MAX, bytes_max=_BYTES_MAX):
-                for offset, key, value in zip(chunk.offsets, chunk.keys, chunk.values, strict=True):
-                    if offset < end:
-                        yield Record(offset, key, value)
+                yield chunk
                 start = chunk.offset_next
     finally:
         await reader.close()
+
+
+async def records(log: Log, place: TopicPartition, start: int, end: int) -> AsyncGenerator[Record, None]:
+    """The committed records from `start` up to before `end`."""
+    async with aclosing(chunks(log, place, start, end)) as fetched:
+        async for chunk in fetched:
+            for offset, key, value in zip(chunk.offsets, chunk.keys, chunk.values, strict=True):
+                if offset < end:
+                    yield Record(offset, key, value)
 
 
 async def last_position(log: Log, place: TopicPartition, start: int, end: int) -> PositionRecord | None:

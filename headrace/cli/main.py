@@ -13,8 +13,9 @@ from faust.cli.base import _apply_options, _Group, _prepare_cli, builtin_options
 from faust.cli.base import cli as faust_program
 
 from headrace.cli import commands
-from headrace.cli.command import OVERRIDES, ExitStatus
-from headrace.errors import HeadraceError, SettingsError
+from headrace.cli.command import OVERRIDES
+from headrace.cli.outcome import ExitStatus, report
+from headrace.errors import HeadraceError
 
 __all__ = ["commands", "main", "program"]
 
@@ -29,7 +30,9 @@ class AppNotImported(click.ClickException):
         frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")]
         place = f"  {frames[-1].filename}, line {frames[-1].lineno}\n" if frames else ""
         last_line = traceback.format_exception_only(error)[-1].rstrip()
-        super().__init__(f"the app {app} could not be imported\n{place}{last_line}")
+        is_absent = isinstance(error, ModuleNotFoundError) and error.name == app.partition(".")[0]
+        where = "; run this in the folder that holds it, or name the folder with -W" if is_absent else ""
+        super().__init__(f"the app {app} could not be imported{where}\n{place}{last_line}")
 
 
 class Program(_Group):
@@ -79,6 +82,7 @@ def _read_overrides(ctx: click.Context, _: click.Parameter, given: tuple[str, ..
     commands=faust_program.commands,
     help="Run an app's worker, and look at its topics, tables and settings.\n\n"
     "Exit status: 0 yes, 1 no (or the app cannot be imported), 2 misuse, 3 could not be told.",
+    epilog="\b\nExamples:\n  headrace new shop\n  headrace -A app.shop worker -l info",
 )
 @_apply_options(list(builtin_options[1:]))
 @click.option(
@@ -99,14 +103,13 @@ def program(ctx: click.Context, /, **options: Any) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ends with SystemExit."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in (given[: given.index("--")] if "--" in given else given)
     try:
-        program.main(args=None if arguments is None else list(arguments), prog_name="headrace")
-    except SettingsError as error:
-        _end(error, ExitStatus.MISUSE)
-    except HeadraceError as error:
-        _end(error, ExitStatus.UNKNOWN)
-
-
-def _end(error: HeadraceError, status: ExitStatus) -> None:
-    click.echo(f"headrace: {type(error).__name__}: {error}", err=True)
-    raise SystemExit(status)
+        status = program.main(args=given, prog_name="headrace", standalone_mode=False)
+    except (HeadraceError, click.ClickException) as error:
+        status = report(error, as_json=as_json)
+    except click.Abort:
+        click.echo("headrace: interrupted", err=True)
+        status = ExitStatus.NO
+    raise SystemExit(int(status or ExitStatus.YES))

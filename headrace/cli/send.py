@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from headrace.cli.command import Command, ExitStatus, argument, option
+from headrace.cli.completion import topic_names
 from headrace.errors import DecodeError
 from headrace.events.position import Token
 from headrace.flow.topic import Topic
@@ -21,8 +22,11 @@ class Send(Command):
     standard input. It is checked before it is sent.
     """
 
+    example = (
+        """-A app.shop send shop.orders '{"type": "OrderPlaced", "order_id": "1", "cents": 250}' -k ada"""
+    )
     options = [
-        argument("topic"),
+        argument("topic", shell_complete=topic_names),
         argument("value"),
         option("--key", "-k", default=None, show_default=False, help="The event's key, as in a URL."),
         option("--partition", type=int, default=None, show_default=False, help="Instead of the key's own."),

@@ -23,6 +23,8 @@ class Tables(Command):
     changelog; rows and bytes are estimates.
     """
 
+    example = "-A app.shop tables"
+
     async def answer(self) -> ExitStatus:
         """One row per group and partition."""
         settings = self.settings()

@@ -16,6 +16,7 @@ _COLUMNS = ("topic", "role", "partitions", "declared", "state", "id")
 class Topics(Command):
     """List the app's topics and whether the log has them as declared; --create makes the missing ones."""
 
+    example = "-A app.shop topics --create"
     options = [
         option("--create", is_flag=True, show_default=False, help="Create what is missing, verify the rest.")
     ]

@@ -113,6 +113,8 @@ class Verify(Command):
     there is no store here to compare.
     """
 
+    example = "-A app.shop verify"
+
     async def answer(self) -> ExitStatus:
         """One row per store."""
         settings = self.settings()

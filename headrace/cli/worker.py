@@ -6,12 +6,12 @@ import socket
 from importlib.metadata import version
 from typing import Any
 
-import click
 from faust.cli.worker import worker as faust_worker
 from mode import Worker
 from mode.utils.logging import level_name
 
-from headrace.cli.command import ExitStatus, command_line_settings
+from headrace.cli.command import command_line_settings
+from headrace.cli.outcome import report
 from headrace.errors import SettingsError
 from headrace.logging_format import logging_config
 from headrace.settings import Settings
@@ -33,8 +33,7 @@ class worker(faust_worker):
             try:
                 settings: Settings = self.app.settle(command_line_settings(self.ctx)).settings
             except SettingsError as error:
-                click.echo(f"headrace: {type(error).__name__}: {error}", err=True)
-                raise SystemExit(int(ExitStatus.MISUSE)) from error
+                raise SystemExit(report(error, as_json=self.json)) from error
             self.settings_of_run = settings
             if (config := logging_config(settings.log_format)) is not None:
                 self.app.conf.logging_config = config
