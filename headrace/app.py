@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import faust
+from mode.utils.times import want_seconds
 from yarl import URL
 
 import headrace.cli.commands  # noqa: F401  (replaces Faust's commands, also under `faust -A`)
 from headrace.configuration import TYPES, Loaded, load
-from headrace.declarations import Declarations, inferred_types, refuse_options
+from headrace.declarations import Declarations, Timed, inferred_types, refuse_options
 from headrace.errors import DeclarationError, NotSupported, OutsideAgent
 from headrace.flow.agent import Agent, AgentFunction
 from headrace.flow.outgate import SendScope
@@ -24,6 +25,7 @@ from headrace.http.source import Endpoint
 from headrace.lifecycle import Boot, RuntimeService
 from headrace.log.port import TopicSpec
 from headrace.runtime import Runtime
+from headrace.settings import Settings
 from headrace.standalone import StandaloneSender
 from headrace.tables.table import Table as TableDeclaration
 
@@ -201,7 +203,8 @@ class App(faust.App):
     ) -> Callable[[F], F]:
         """Run a coroutine function every so often; what one tick sends is one transaction."""
         declare = super().timer(interval, on_leader, traced, name, max_drift_correction)
-        return lambda function: self._declared(declare, function, self._tick(function))
+        facts = {"interval_s": want_seconds(interval), "on_leader": on_leader}
+        return lambda function: self._declared(declare, function, self._tick(function), **facts)
 
     def crontab(  # type: ignore[override]
         self,
@@ -213,16 +216,19 @@ class App(faust.App):
     ) -> Callable[[F], F]:
         """Run a coroutine function at the times a cron line names; what one tick sends is one transaction."""
         declare = super().crontab(cron_format, timezone=timezone, on_leader=on_leader, traced=traced)
-        return lambda function: self._declared(declare, function, self._tick(function))
+        facts = {"cron": cron_format, "timezone": timezone, "on_leader": on_leader}
+        return lambda function: self._declared(declare, function, self._tick(function), **facts)
 
     def task(  # type: ignore[override]
         self, fun: F | None = None, *, on_leader: bool = False, traced: bool = True
     ) -> Any:
         """Run a coroutine function once the worker is ready; each event it sends is its own transaction."""
-        declare = super().task(on_leader=on_leader, traced=traced)
-        if fun is None:
-            return lambda function: self._declared(declare, function, self._direct(function))
-        return self._declared(declare, fun, self._direct(fun))
+        base = super().task(on_leader=on_leader, traced=traced)
+
+        def declare(function: F) -> F:
+            return self._declared(base, function, self._direct(function), on_leader=on_leader)
+
+        return declare if fun is None else declare(fun)
 
     def command(self, *options: Any, base: Any = None, **kwargs: Any) -> Callable[[F], Any]:
         """Declare a command, `headrace -A app NAME`; each event it sends is its own transaction."""
@@ -238,8 +244,14 @@ class App(faust.App):
 
         return scope
 
-    def _declared(self, declare: Callable[[Any], Any], function: F, scoped: Callable[..., Any]) -> F:
+    def _declared(
+        self, declare: Callable[[Any], Any], function: F, scoped: Callable[..., Any], **facts: Any
+    ) -> F:
+        timed = self.declarations.timed
+        before = len(timed)
         declare(scoped)
+        # Faust declares its timers as tasks in turn, which brings them here a second time.
+        timed[before:] = [Timed(function=function, **facts)]
         return function
 
     def _tick(self, function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
@@ -271,6 +283,10 @@ class App(faust.App):
             app_arguments=self._given,
             file=Path("headrace.toml"),
         )
+
+    def settings_in_code(self) -> Settings:
+        """The settings as `App(...)` alone gives them: nothing of this machine or process."""
+        return load(command_line={}, environment={}, app_arguments=self._given, file=None).settings
 
     def settle(self, command_line: Mapping[str, str]) -> Loaded:
         """Read the settings of the runs to come, which keep them. Raises: SettingsError."""

@@ -1,7 +1,8 @@
 """What an app is made of: topics, agents, tables, and what is served; checked as it is declared."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import tzinfo
 from typing import Any
 
 from headrace.errors import DeclarationError
@@ -33,6 +34,22 @@ class Serving:
     path: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timed:
+    """What the worker runs by itself: every so often, by a cron line or at its start."""
+
+    function: Callable[..., Awaitable[Any]]
+    interval_s: float | None = None
+    cron: str | None = None
+    timezone: tzinfo | None = None
+    on_leader: bool = False
+
+    @property
+    def is_once(self) -> bool:
+        """Whether it is run once, at the start."""
+        return self.interval_s is None and self.cron is None
+
+
 @dataclass(slots=True)
 class Declarations:
     """Everything declared on one app; holds nothing of a run."""
@@ -44,6 +61,7 @@ class Declarations:
     served: list[Serving] = field(default_factory=list)
     routes: list[UserRoute] = field(default_factory=list)
     starts_latest: set[str] = field(default_factory=set)
+    timed: list[Timed] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         check_app_id(self.app_id)

@@ -59,6 +59,7 @@ class Runtime:
         engine: StoreEngine | None = None,
         clock: Clock = SYSTEM_CLOCK,
         spans: "Spans | None" = None,
+        http: HttpServer | None = None,
     ) -> None:
         self.declarations = declarations
         self.settings = settings
@@ -71,7 +72,7 @@ class Runtime:
         self._engine = engine
         self._clock = clock
         self._spans = spans or find_spans("kafka" if settings.log.startswith("kafka:") else "headrace")
-        self._http = HttpServer(self, spans=self._spans)
+        self._http = http or HttpServer(self, spans=self._spans)
         self._topics: Mapping[str, TopicInfo] = {}
         self._groups: Mapping[str, Group] = {}
         self._served: tuple[ServedTable, ...] = ()

@@ -95,10 +95,12 @@ async def take_over(
 
 
 async def open_store(engine: StoreEngine, group: str, partition: int) -> Store:
-    """The store of a task, opened in a thread: replaying its log may take long.
+    """The store of a task, opened in a thread where a disk is waited for: replaying its log may take long.
 
     Cancel: waits for the thread, and closes what it opened.
     """
+    if engine.is_in_memory:
+        return engine.open(group, partition)
     loop = asyncio.get_running_loop()
     opening = loop.run_in_executor(None, engine.open, group, partition)
     try:
@@ -111,10 +113,13 @@ async def open_store(engine: StoreEngine, group: str, partition: int) -> Store:
 
 
 async def close_store(store: Store) -> None:
-    """Close a store in a thread: it flushes, which takes tens of milliseconds.
+    """Close a store, in a thread where a disk is waited for: flushing takes tens of milliseconds.
 
     Cancel: waits for the thread all the same; the files must be free for the next holder.
     """
+    if store.is_in_memory:
+        store.close()
+        return
     closing = asyncio.get_running_loop().run_in_executor(None, store.close)
     try:
         await asyncio.shield(closing)

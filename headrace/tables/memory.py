@@ -11,6 +11,8 @@ _ABSENT = object()
 class MemoryEngine:
     """The stores of one worker, kept for as long as the engine is; a re-opened store has its rows."""
 
+    is_in_memory = True
+
     def __init__(self) -> None:
         self._stores: dict[tuple[str, int], MemoryStore] = {}
 
@@ -48,6 +50,8 @@ class MemoryEngine:
 
 class MemoryStore:
     """A dict that is sorted when it is scanned."""
+
+    is_in_memory = True
 
     def __init__(self) -> None:
         self.is_closed = False

@@ -53,6 +53,8 @@ class RocksEngine:
     Raises: OSError when the folder cannot be made.
     """
 
+    is_in_memory = False
+
     def __init__(self, folder: Path, *, cache_bytes: int, write_buffer_bytes: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
@@ -164,6 +166,8 @@ class RocksEngine:
 
 class RocksStore:
     """One open RocksDB in raw mode: keys and rows are the bytes they are, in byte order."""
+
+    is_in_memory = False
 
     def __init__(self, handle: Any, path: Path, on_close: Callable[[], object] | None = None) -> None:
         self._handle: Any = handle

@@ -30,6 +30,10 @@ class Snapshot(Protocol):
 class Store(Protocol):
     """One writer (the task), many readers. Keys are not empty and do not begin with a zero byte."""
 
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether closing waits for no disk, and need not be done in a thread."""
+
     def get(self, key: bytes) -> bytes | None:
         """The row bytes of a key; None when there is none. Raises: StoreCorrupt."""
 
@@ -59,6 +63,10 @@ class Store(Protocol):
 
 class StoreEngine(Protocol):
     """Opens the stores of one worker, which share its caches."""
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether opening waits for no disk, and need not be done in a thread."""
 
     def open(self, group: str, partition: int) -> Store:
         """The store of one task, created if need be. Raises: StoreInUse, StoreCorrupt."""

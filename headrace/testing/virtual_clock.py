@@ -1,0 +1,92 @@
+"""Time that stands still until a test moves it."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+
+EPOCH_S = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+"""When every virtual clock begins, unless told otherwise."""
+_BACKGROUND = ("lag marks",)
+"""Tasks of a worker that sleep for ever: they hold nothing up."""
+
+
+@dataclass(eq=False, slots=True)
+class _Sleeper:
+    due_s: float
+    turn: int
+    woken: asyncio.Future[None]
+
+
+class VirtualClock:
+    """One time for all workers of a harness."""
+
+    def __init__(self, epoch_s: float = EPOCH_S) -> None:
+        self.passed_s = 0.0
+        """How far it was moved since it began."""
+        self._epoch_s = epoch_s
+        self._sleepers: dict[_Sleeper, None] = {}
+        self._turns = count()
+
+    def time(self) -> float:
+        """Seconds since the epoch."""
+        return self._epoch_s + self.passed_s
+
+    def monotonic(self) -> float:
+        """Seconds since it began."""
+        return self.passed_s
+
+    async def sleep(self, seconds: float) -> None:
+        """Return once the clock was moved this far. Cancel: nothing is left."""
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        woken = asyncio.get_running_loop().create_future()
+        sleeper = _Sleeper(self.passed_s + seconds, next(self._turns), woken)
+        self._sleepers[sleeper] = None
+        try:
+            await woken
+        finally:
+            self._sleepers.pop(sleeper, None)
+
+    def next_due_s(self) -> float:
+        """When the next sleeper wakes, in seconds since the clock began; infinity when nobody sleeps."""
+        return min((sleeper.due_s for sleeper in self._sleepers), default=float("inf"))
+
+    def move_to(self, passed_s: float) -> None:
+        """Let time pass, and wake who is due then, in the order of their times."""
+        self.passed_s = max(self.passed_s, passed_s)
+        due = [sleeper for sleeper in self._sleepers if sleeper.due_s <= self.passed_s]
+        for sleeper in sorted(due, key=lambda each: (each.due_s, each.turn)):
+            del self._sleepers[sleeper]
+            if not sleeper.woken.done():
+                sleeper.woken.set_result(None)
+
+
+class WorkerClock:
+    """The same time as one worker has it: it also knows how many of its tasks wait for time to pass."""
+
+    def __init__(self, shared: VirtualClock) -> None:
+        self.waiting = 0
+        """Back-offs and other waits of tasks that are in progress."""
+        self._shared = shared
+
+    def time(self) -> float:
+        """Seconds since the epoch."""
+        return self._shared.time()
+
+    def monotonic(self) -> float:
+        """Seconds since the clock began."""
+        return self._shared.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Return once the clock was moved this far. Cancel: nothing is left."""
+        task = asyncio.current_task()
+        if task is not None and task.get_name() in _BACKGROUND:
+            await self._shared.sleep(seconds)
+            return
+        self.waiting += 1
+        try:
+            await self._shared.sleep(seconds)
+        finally:
+            self.waiting -= 1

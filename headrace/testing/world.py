@@ -1,0 +1,207 @@
+"""All workers of a harness together: when they are quiet, how they crash, and what must always hold."""
+
+import asyncio
+from collections.abc import Sequence
+
+from headrace.app import App
+from headrace.errors import HeadraceError
+from headrace.events.position import TopicPartition
+from headrace.flow.group import changelog_name
+from headrace.tables.view import PartitionView, ViewState
+from headrace.testing.items import CrashPoint
+from headrace.testing.journal import Journal
+from headrace.testing.rows import raw_rows
+from headrace.testing.virtual_clock import VirtualClock
+from headrace.testing.worker import Worker
+
+PATIENCE_S = 20.0
+"""How long, on the real clock, the workers may take to become quiet."""
+_TURNS = 5_000
+"""Turns of the loop without a look at the real clock: a simulated world needs no more."""
+_LOOK_EVERY_S = 0.001
+
+
+class NotQuiet(HeadraceError):
+    """The workers go on and on."""
+
+    hint = "Look at what the agents await: nothing in them may wait for what a test does later."
+
+
+class PromiseBroken(AssertionError):
+    """Tables, positions or outputs are not what the events make of them."""
+
+
+class World:
+    """Some apps with their workers on one log, under one clock."""
+
+    def __init__(self, journal: Journal, clock: VirtualClock) -> None:
+        self.journal = journal
+        self.clock = clock
+        self.workers: dict[App, list[Worker]] = {}
+
+    def all_workers(self) -> list[Worker]:
+        """Every worker, app by app."""
+        return [worker for workers in self.workers.values() for worker in workers]
+
+    # --- quiet
+
+    async def quiet(self) -> None:
+        """Return once nothing goes on before an event comes or time passes.
+
+        Raises: what has ended a worker; NotQuiet.
+        """
+        if await self._is_quiet_within(_TURNS):
+            return
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                # Somebody waits for a disk or for the world outside, which no turn of the loop brings.
+                while True:
+                    if await self._is_quiet_within(1):
+                        return
+                    await asyncio.sleep(_LOOK_EVERY_S)
+        except TimeoutError:
+            raise NotQuiet("the workers did not become quiet: " + await self._what_goes_on()) from None
+
+    async def _is_quiet_within(self, turns: int) -> bool:
+        busy: Worker | None = None
+        for _ in range(turns):
+            if busy is None or not await self._is_busy(busy):
+                busy = await self._find_busy()
+                if busy is None:
+                    return True
+            await asyncio.sleep(0)
+        return False
+
+    async def _find_busy(self) -> Worker | None:
+        for worker in self.all_workers():
+            if await self._is_busy(worker):
+                return worker
+        return None
+
+    async def _is_busy(self, worker: Worker) -> bool:
+        worker.check()
+        if not worker.is_running:
+            return False
+        if await worker.owes(await self._assigned(worker)):
+            return True
+        behind = sum(not self._has_caught_up(view) for view in worker.views())
+        # As many of its tasks wait for time to pass as are behind: nothing more happens by itself.
+        return behind > worker.clock.waiting
+
+    async def _assigned(self, worker: Worker) -> dict[str, frozenset[int]]:
+        app_id = worker.app.declarations.app_id
+        membership = self.journal.group(app_id).members.get(worker.instance)
+        if membership is None:
+            return {}
+        assignment = await membership.confirm()
+        names = {agent.group for agent in worker.app.declarations.agents}
+        by_changelog = {changelog_name(app_id, name): name for name in names}
+        return {by_changelog[topic]: numbers for topic, numbers in assignment.partitions.items()}
+
+    def _has_caught_up(self, view: PartitionView) -> bool:
+        return view.state is ViewState.SERVING and all(
+            offset >= self.end(place) for place, offset in view.position.items()
+        )
+
+    def end(self, place: TopicPartition) -> int:
+        """How far a task that reads this partition has to come."""
+        return self.journal.partition(place).end
+
+    async def _what_goes_on(self) -> str:
+        found = []
+        for worker in self.all_workers():
+            if worker.is_running and await worker.owes(await self._assigned(worker)):
+                found.append(f"{worker.instance} is taking its tasks over")
+            for view in worker.views():
+                if not self._has_caught_up(view):
+                    found.append(
+                        f"{worker.instance} {view.group}/{view.partition} is {view.state.value} "
+                        f"at {view.position}"
+                    )
+        return "; ".join(found) or "for no reason that can be seen"
+
+    async def until_struck_or_quiet(self, worker: Worker) -> bool:
+        """Whether the worker died before all was quiet."""
+        quiet = asyncio.create_task(self.quiet(), name="quiet")
+        struck = asyncio.create_task(worker.struck.wait(), name="struck")
+        try:
+            await asyncio.wait({quiet, struck}, return_when=asyncio.FIRST_COMPLETED)
+            if not worker.struck.is_set():
+                quiet.result()
+        finally:
+            quiet.cancel()
+            struck.cancel()
+            await asyncio.wait({quiet, struck})
+        return worker.struck.is_set()
+
+    # --- lives
+
+    async def start(self, worker: Worker) -> None:
+        """Begin a worker's life, and wait until all is quiet."""
+        worker.start()
+        worker.app.current = worker.runtime
+        await self.quiet()
+        await self._settle(worker)
+
+    async def _settle(self, worker: Worker) -> None:
+        worker.fate.is_restoring = False
+        if any(timed.is_once for timed in worker.app.declarations.timed):
+            await worker.begin_tasks()
+            await self.quiet()
+
+    async def crash(self, worker: Worker, at: CrashPoint, after: int, *, keeps_store: bool) -> None:
+        """Let a worker die at this point, and start it again."""
+        if at is CrashPoint.RESTORE:
+            worker.fate.die()
+            await self._bury(worker, keeps_store=keeps_store)
+            worker.start()
+            worker.fate.arm(at, after)
+            if not await self.until_struck_or_quiet(worker):
+                worker.fate.is_restoring = False
+        elif at is not CrashPoint.QUIET:
+            worker.fate.arm(at, after)
+            await self.until_struck_or_quiet(worker)
+        else:
+            await self.quiet()
+        worker.fate.die()
+        await self._bury(worker, keeps_store=keeps_store)
+        await self.start(worker)
+
+    async def _bury(self, worker: Worker, *, keeps_store: bool) -> None:
+        await worker.bury()
+        if not keeps_store:
+            worker.disk.lose(sorted({agent.group for agent in worker.app.declarations.agents}))
+
+    # --- what must always hold
+
+    def check(self) -> None:
+        """Hold every partition to its changelog, and the log to its promises. Raises: PromiseBroken."""
+        broken = list(self.journal.broken)
+        for app, workers in self.workers.items():
+            seen: set[tuple[str, int]] = set()
+            for view in (view for worker in workers for view in worker.views()):
+                where = f"{app.declarations.app_id} {view.group}/{view.partition}"
+                if (view.group, view.partition) in seen:
+                    broken.append(f"{where} has two owners")
+                seen.add((view.group, view.partition))
+                if view.state is ViewState.SERVING:
+                    broken += self._broken_in(app, view, where)
+        if broken:
+            raise PromiseBroken("; ".join(broken))
+
+    def _broken_in(self, app: App, view: PartitionView, where: str) -> Sequence[str]:
+        changelog = changelog_name(app.declarations.app_id, view.group)
+        history = self.journal.history(TopicPartition(changelog, view.partition))
+        found = []
+        rows = dict(raw_rows(view, b"\1", None))
+        if rows != history.rows:
+            differing = sorted(
+                k for k in rows.keys() | history.rows.keys() if rows.get(k) != history.rows.get(k)
+            )
+            found.append(
+                f"{where}: {len(differing)} rows are not those of the changelog, first {differing[0]!r}"
+            )
+        for name, offset in history.ends.items():
+            if view.position[TopicPartition(name, view.partition)] < offset:
+                found.append(f"{where}: the position of {name} is behind its last unit's, {offset}")
+        return found
