@@ -27,7 +27,7 @@ HeadraceError
         RecordRefused       the log does not take a record of this unit
         OffsetOutOfRange    the position to read from is not in the log (any more)
         TopicMismatch       a topic is missing, recreated, or has other partitions
-        ForkedChangelog     two owners wrote one changelog; unit numbers fell
+        ForkedChangelog     a changelog is not its owner's alone; unit numbers fell, say
         AlreadyRunning      another worker of this app holds the embedded log
     PositionError           a position that cannot be judged here
         MalformedToken      not a position token
@@ -158,7 +158,8 @@ class NotOwner(TableError):
 class StoreCorrupt(TableError):
     """The files of a store cannot be trusted."""
 
-    hint = "Remove the folder of this store; it is rebuilt from its changelog at the next start."
+    hint = "Nothing is lost: the files are moved aside, and the rows are rebuilt from the changelog."
+    is_recoverable = True
 
 
 class StoreUnwritable(TableError):
@@ -212,7 +213,10 @@ class RecordRefused(LogError):
 class OffsetOutOfRange(LogError):
     """The position to read from is not in the log: deleted, truncated, or never written."""
 
-    hint = "Events between the two positions are lost to this app; rebuild its tables from the inputs."
+    hint = (
+        "What lies between is lost to this app; `headrace reset GROUP --from-what-is-left` rebuilds its "
+        "tables from the events that the inputs still hold."
+    )
 
 
 class TopicMismatch(LogError):
@@ -220,7 +224,7 @@ class TopicMismatch(LogError):
 
 
 class ForkedChangelog(LogError):
-    """Unit numbers in a changelog fell: two owners wrote it, fencing did not hold."""
+    """A changelog is not what one owner wrote: unit numbers fell, or a foreign record is in it."""
 
     hint = "Do not go on with this group; keep the topic for analysis and report it."
 

@@ -12,6 +12,8 @@ from headrace.tables.table import Table
 
 CHANGELOG_COMPACTION_LAG_MS = 3_600_000
 """The tail of a changelog stays whole for an hour, so that followers can apply whole units."""
+CHANGELOG_DELETE_RETENTION_MS = 24 * 3_600_000
+"""A tombstone stays a day; a store that was unused for longer than half of it is rebuilt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,7 @@ class Group:
             partitions=self.partitions,
             is_compacted=True,
             compaction_lag_ms=CHANGELOG_COMPACTION_LAG_MS,
+            delete_retention_ms=CHANGELOG_DELETE_RETENTION_MS,
         )
 
 

@@ -1,6 +1,6 @@
 """What the agents of a task reach without being given it: the task's tables, and where `send` goes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from headrace.errors import OutsideAgent
@@ -24,6 +24,8 @@ class Hand:
         """Whether an event is in hand: tables can be written."""
         self.run: AgentRun | None = None
         self.outbox: Outbox | None = None
+        self.muted_until: Mapping[str, int] = {}
+        """Input to offset: the outputs of the events before it were sent before a reset."""
         self._group = group
         self._partition = partition
         self._cache_rows_max = cache_rows_max
@@ -80,6 +82,8 @@ class Hand:
         run = self._running()
         assert self.outbox is not None
         envelope = run.output_envelope()
+        if self._is_muted(run):
+            return Sent(envelope.event_id)
         self.outbox.add(
             topic,
             envelope,
@@ -92,6 +96,10 @@ class Hand:
             timestamp_ms=timestamp_ms,
         )
         return Sent(envelope.event_id)
+
+    def _is_muted(self, run: AgentRun) -> bool:
+        place = run.stream.place_in_hand
+        return place is not None and place[0].offsets[place[1]] < self.muted_until.get(place[0].topic, 0)
 
     def _running(self) -> AgentRun:
         if self.run is None or not self.is_open:

@@ -16,15 +16,15 @@ from headrace.flow.agent import AgentRun
 from headrace.flow.figures import FlowFigures
 from headrace.flow.group import Group
 from headrace.flow.hand import Hand
+from headrace.flow.restore import APPLY_ROWS_MAX
 from headrace.flow.sending import Outbox, active_sender
 from headrace.flow.stream import SLICE_S
-from headrace.flow.takeover import APPLY_ROWS_MAX, Held, take_over
+from headrace.flow.takeover import Held, take_over
 from headrace.flow.topic import Topic
 from headrace.flow.tracing import TaskTrace
 from headrace.flow.unit import SealedUnit, Unit, seal
 from headrace.log.port import Chunk, Log, Reader, TopicInfo
 from headrace.settings import Settings
-from headrace.tables.changelog import StoreMark, encode_mark
 from headrace.tables.rows import active_rows
 from headrace.tables.store import StoreEngine
 from headrace.tables.view import PartitionView
@@ -106,6 +106,7 @@ class Task:
             engine=site.engine,
             topics=site.topics,
             view=self._view,
+            clock=site.clock,
         )
         site.figures.takeovers += 1
         try:
@@ -120,15 +121,17 @@ class Task:
 
     async def _run_held(self, held: Held, reader: Reader) -> None:
         self._hand.open_tables(held.store)
+        self._hand.muted_until = held.reset.muted_until if held.reset else {}
         self._view.serve(held.store, held.position(self._partition))
         try:
             async with asyncio.TaskGroup() as crew:
                 agents = await self._start_agents(crew)
+                watch = crew.create_task(held.watch_store(), name=f"damage watch of {self._view.group}")
                 if not held.is_position_durable:
-                    await self._finish_unit(self._new_unit(held.unit + 1, held.inputs), held, crew)
+                    await self._finish_unit(self._new_unit(held), held, crew)
                 await self._run_units(held, reader, crew)
-                for agent in agents:
-                    agent.cancel()
+                for side in (*agents, watch):
+                    side.cancel()
         except BaseExceptionGroup as failures:
             cause = first_cause(failures)
             raise cause from cause.__cause__
@@ -145,16 +148,16 @@ class Task:
             await run.stream.asked()
         return started
 
-    def _new_unit(self, number: int, inputs: Mapping[str, Any]) -> Unit:
+    def _new_unit(self, held: Held) -> Unit:
         settings = self._site.settings
         outbox = Outbox(self._site.app, self._topic_sizes, record_bytes_max=settings.record_bytes_max)
         self._hand.outbox = outbox
         self._trace.take()
-        return Unit(number, outbox, inputs)
+        return Unit(held.unit + 1, outbox, held.inputs, held.reset)
 
     async def _run_units(self, held: Held, reader: Reader, crew: asyncio.TaskGroup) -> None:
         while not self._is_stopping and (chunks := await self._next_chunks(reader)):
-            unit = self._new_unit(held.unit + 1, held.inputs)
+            unit = self._new_unit(held)
             try:
                 await self._run_events(unit, chunks)
             except EventError:
@@ -289,6 +292,7 @@ class Task:
         traced: "Sequence[SpanContext]",
     ) -> None:
         """Commit, publish, apply: in this order."""
+        held.check_store()
         began = time.perf_counter()
         with self._trace.committing(sealed.record.unit, sealed.events, traced):
             offsets = await held.writer.commit(sealed.appends)
@@ -313,8 +317,7 @@ class Task:
 
     async def _apply(self, sealed: SealedUnit, held: Held, changelog_next: int) -> None:
         """Write a committed unit into the store in slices; the last one carries the mark."""
-        changelog_id = self._site.topics[self._group.changelog].topic_id
-        mark = encode_mark(StoreMark(changelog_id, changelog_next, sealed.record))
+        mark = held.mark(sealed.record, changelog_next)
         last = max(0, (len(sealed.rows) - 1) // APPLY_ROWS_MAX * APPLY_ROWS_MAX)
         for start in range(0, last, APPLY_ROWS_MAX):
             held.store.write(sealed.rows[start : start + APPLY_ROWS_MAX])

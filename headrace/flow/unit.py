@@ -10,7 +10,7 @@ from headrace.events.position import Position
 from headrace.flow.sending import Outbox
 from headrace.flow.stream import SLICE_S
 from headrace.log.port import Append, Outgoing
-from headrace.tables.changelog import POSITION_KEY, InputPosition, PositionRecord, encode_position
+from headrace.tables.changelog import POSITION_KEY, InputPosition, PositionRecord, Reset, encode_position
 from headrace.tables.rows import Rows
 from headrace.tables.store import Row
 
@@ -20,10 +20,17 @@ _SLICE_ROWS = 128
 class Unit:
     """What is collected while events are handed out."""
 
-    def __init__(self, number: int, outbox: Outbox, inputs: Mapping[str, InputPosition]) -> None:
+    def __init__(
+        self,
+        number: int,
+        outbox: Outbox,
+        inputs: Mapping[str, InputPosition],
+        reset: Reset | None = None,
+    ) -> None:
         self.number = number
         self.outbox = outbox
         self.inputs = dict(inputs)
+        self._reset = reset
         self.events = 0
 
     def reached(self, topic: str, offset_next: int) -> None:
@@ -32,7 +39,7 @@ class Unit:
 
     def record(self) -> PositionRecord:
         """The position record that ends the unit."""
-        return PositionRecord(self.number, self.inputs)
+        return PositionRecord(self.number, self.inputs, self._reset and self._reset.passed(self.inputs))
 
 
 @dataclass(frozen=True, slots=True)

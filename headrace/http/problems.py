@@ -100,7 +100,7 @@ _STATUSES: dict[type[HeadraceError], tuple[int, str, tuple[RawHeader, ...]]] = {
         "The outcome is unknown: what this request sent may or may not have been committed.",
         (RETRY_AFTER,),
     ),
-    StoreCorrupt: (500, "The stored rows cannot be read; the worker's log says why.", ()),
+    StoreCorrupt: (503, "The stored rows cannot be read and are being rebuilt.", (RETRY_AFTER,)),
 }
 """Status, detail and headers by class; a class that is not here takes its nearest ancestor's, else 500."""
 

@@ -27,6 +27,8 @@ class TopicSpec:
     """None: the log's default; -1: for ever."""
     compaction_lag_ms: int = 0
     """How long a record stays whole before compaction may remove it (min.compaction.lag.ms)."""
+    delete_retention_ms: int | None = None
+    """How long a compacted topic keeps tombstones, at least (delete.retention.ms); None: its default."""
     record_bytes_max: int | None = None
     """None: the log's default (max.message.bytes)."""
 
@@ -193,6 +195,9 @@ class Log(Protocol):
 
     async def join(self, member: "Member") -> Membership:
         """Become a worker of the app. Raises: AlreadyRunning where only one worker is possible."""
+
+    async def workers(self, app: str) -> Sequence[str]:
+        """The workers of an app that run now, as far as its group knows, by names that lead to them."""
 
     async def record_lag(self, app: str, positions: Mapping[TopicPartition, int]) -> None:
         """Leave positions where lag tools look; correctness never reads them."""

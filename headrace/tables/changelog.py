@@ -19,13 +19,31 @@ class InputPosition(msgspec.Struct, frozen=True, array_like=True):
     offset_next: int
 
 
-class PositionRecord(msgspec.Struct, frozen=True):
+class Reset(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a reset left to be heeded by the units after it; every position record carries it on."""
+
+    muted_until: dict[str, int] = {}
+    """Input to offset: what is sent for the events before it was sent already."""
+    changelog_start: int = 0
+    """Where the changelog began at the reset: what was deleted before is not missed."""
+    is_clearing: bool = False
+    """Rows of the time before the reset are left, and are to be deleted before the first event."""
+
+    def passed(self, inputs: Mapping[str, InputPosition]) -> "Reset":
+        """The same without the inputs that are beyond their muted events."""
+        muted = {t: until for t, until in self.muted_until.items() if inputs[t].offset_next < until}
+        return msgspec.structs.replace(self, muted_until=muted)
+
+
+class PositionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """The last record of every unit: what the rows up to here stand for."""
 
     unit: int
     """Rises by one with every unit of the task, over all its owners."""
     inputs: dict[str, InputPosition]
     """Topic name to how far; the partition is the task's."""
+    reset: Reset | None = None
+    """None: the tables were never reset."""
 
     def position(self, partition: int) -> Position:
         """The position of the task's rows."""
@@ -42,6 +60,8 @@ class StoreMark(msgspec.Struct, frozen=True):
     """The last unit that is wholly in the store; None before the first."""
     is_restoring: bool = False
     """Rows may be newer than the position: not to be read until the changelog's end is reached."""
+    at_ms: int = 0
+    """When the store was last known to have all of its changelog; 0: never."""
 
 
 _encode = msgspec.json.Encoder().encode

@@ -1,8 +1,10 @@
 """Stores in memory: for tests, and for tables small enough to be rebuilt at every start."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from headrace.errors import NotOwner, StoreInUse
+from headrace.tables.damage import Damage
 from headrace.tables.store import Row, Snapshot, Store
 
 _ABSENT = object()
@@ -22,6 +24,8 @@ class MemoryEngine:
         before = self._stores.get(place)
         if before is not None and not before.is_closed:
             raise StoreInUse(f"the store of partition {partition} of group {group} is open already")
+        if before is not None:
+            before.damage.check()
         store = self._stores[place] = MemoryStore() if before is None else before.reopened()
         return store
 
@@ -41,6 +45,11 @@ class MemoryEngine:
             raise StoreInUse(f"the store of partition {partition} of group {group} is open")
         self._stores.pop((group, partition), None)
 
+    def quarantine(self, group: str, partition: int, time_s: float) -> Path | None:
+        """Forget a store that is not open: there are no files to look at. Raises: StoreInUse."""
+        self.drop(group, partition)
+        return None
+
     def close(self) -> None:
         """Close the stores that are still open and forget all rows."""
         for store in self._stores.values():
@@ -55,6 +64,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.is_closed = False
+        self.damage = Damage()
         self._rows: dict[bytes, bytes] = {}
         self._bytes = 0
         self._mark: bytes | None = None

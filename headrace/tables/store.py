@@ -4,7 +4,10 @@ Implementations pass one contract suite (tests/contract/test_store.py): rocksdb 
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Protocol
+
+from headrace.tables.damage import Damage
 
 Row = tuple[bytes, bytes | None]
 """Store key and row bytes; None: the row is deleted."""
@@ -57,6 +60,11 @@ class Store(Protocol):
     def size_bytes(self) -> int:
         """About how much the rows take."""
 
+    @property
+    def damage(self) -> Damage:
+        """What was found wrong with it, by any read or write. Once there is something, the engine opens
+        the store no more until it is quarantined."""
+
     def close(self) -> None:
         """Flush and let go of every file; a second call does nothing."""
 
@@ -79,6 +87,12 @@ class StoreEngine(Protocol):
 
     def drop(self, group: str, partition: int) -> None:
         """Remove a store that is not open, with all it holds."""
+
+    def quarantine(self, group: str, partition: int, time_s: float) -> Path | None:
+        """Move a store that is not open aside, so that the next `open` makes a new one.
+
+        The result is where its files are now; None where there are none. Raises: StoreInUse, OSError.
+        """
 
     def close(self) -> None:
         """Let go of what the stores share."""

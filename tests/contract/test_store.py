@@ -378,7 +378,8 @@ def flip(path: Path, offset: int, count: int = 64) -> None:
 
 def test_flipped_bytes_in_a_table_file_are_corruption_and_never_a_short_scan(tmp_path: Path) -> None:
     rows = fill(tmp_path)
-    table_files = sorted((tmp_path / "main-0").glob("*.sst"))
+    # The small ones are the store's own and are read when it is opened.
+    table_files = [path for path in (tmp_path / "main-0").glob("*.sst") if path.stat().st_size > MiB // 4]
     assert table_files
     for path in table_files:
         flip(path, path.stat().st_size // 3)
@@ -418,6 +419,78 @@ def test_whatever_file_is_damaged_the_store_refuses_or_stands_at_its_mark(tmp_pa
             continue
         finally:
             engine.close()
+
+
+TWO_LOGS = """
+import os, sys
+from pathlib import Path
+from headrace.tables.rocksdb import RocksEngine
+store = RocksEngine(Path(sys.argv[1]), cache_bytes=1 << 20, write_buffer_bytes=64 << 20).open("main", 0)
+unit = 0
+while len(list(Path(sys.argv[1], "main-0").glob("*.log"))) < 2:
+    unit += 1
+    store.write([(b"%06d" % unit, os.urandom(3_000))], b"%d" % unit)
+os._exit(9)
+"""
+
+
+def delete(log: Path) -> None:
+    log.unlink()
+
+
+def empty(log: Path) -> None:
+    log.write_bytes(b"")
+
+
+def halve(log: Path) -> None:
+    log.write_bytes(log.read_bytes()[: log.stat().st_size // 2])
+
+
+def two_logs(folder: Path) -> Path:
+    """A store whose writer was killed while it had two logs; the older one."""
+    subprocess.run([sys.executable, "-c", TWO_LOGS, str(folder)], check=False)
+    older, _ = sorted((folder / "main-0").glob("*.log"))
+    return older
+
+
+@pytest.mark.parametrize("damage", [delete, empty])
+def test_a_missing_log_with_a_newer_one_behind_it_is_corruption_and_not_a_gap(
+    damage: Callable[[Path], None], tmp_path: Path
+) -> None:
+    damage(two_logs(tmp_path))
+    engine = rocks(tmp_path)
+    with pytest.raises(StoreCorrupt, match="has a gap"):
+        engine.open("main", 0)
+    engine.close()
+
+
+def test_behind_a_log_that_was_cut_nothing_is_replayed(tmp_path: Path) -> None:
+    halve(two_logs(tmp_path))
+    engine = rocks(tmp_path)
+    store = engine.open("main", 0)
+    units = int(store.mark or b"0")
+    assert units > 1
+    assert [key for key, _ in scan(store)] == [b"%06d" % unit for unit in range(1, units + 1)]
+    engine.close()
+
+
+def test_a_store_that_was_found_damaged_is_not_opened_again_until_it_is_quarantined(
+    engine: StoreEngine, store: Store
+) -> None:
+    heard: list[str] = []
+    store.write([(b"a", b"1")])
+    store.damage.watch(lambda: heard.append(store.damage.what))
+    store.damage.note(StoreCorrupt("a bad block"))
+    store.damage.note(StoreCorrupt("another one"))
+    assert heard == ["a bad block"]
+    with pytest.raises(StoreInUse):
+        engine.quarantine("main", 0, 0.0)
+    store.close()
+    with pytest.raises(StoreCorrupt, match="a bad block"):
+        engine.open("main", 0)
+    engine.quarantine("main", 0, 0.0)
+    fresh = engine.open("main", 0)
+    assert (fresh.mark, fresh.get(b"a")) == (None, None)
 
 
 def test_missing_files_are_corruption_and_a_dropped_store_starts_anew(tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 import headrace
 from headrace import TopicPartition, errors
+from headrace.clock import SYSTEM_CLOCK
 from headrace.flow.group import form_groups
-from headrace.flow.takeover import APPLY_ROWS_MAX, take_over
+from headrace.flow.restore import APPLY_ROWS_MAX
+from headrace.flow.takeover import take_over
 from headrace.log.embedded.log import EmbeddedLog
 from headrace.log.port import Append
 from headrace.log.simulated.log import SimulatedLog
@@ -232,7 +234,7 @@ async def test_a_foreign_record_in_a_changelog_is_refused() -> None:
     shop, log = open_shop(partitions=1), SimulatedLog()
     async with running(shop.app, log=log) as service:
         await service.append(CHANGELOG.topic, b"\0who", b"knows")
-    with pytest.raises(errors.StoreCorrupt, match="no row has"):
+    with pytest.raises(errors.ForkedChangelog, match="no row has"):
         async with running(shop.app, log=log):
             pass
 
@@ -248,7 +250,9 @@ async def test_a_store_that_is_being_restored_hides_its_position_until_the_end_i
     topics = await log.describe([*declared.topics, CHANGELOG.topic])
     (group,) = form_groups("shop", declared.agents, list(declared.tables.values()), topics, frozenset())
     with pytest.raises(OSError, match="no space left"):
-        await take_over("shop", group, 0, log=log, engine=engine, topics=topics, view=view)
+        await take_over(
+            "shop", group, 0, log=log, engine=engine, topics=topics, view=view, clock=SYSTEM_CLOCK
+        )
     assert view.state is ViewState.RESTORING
     assert not view.position
     store = engine.open("main", 0)

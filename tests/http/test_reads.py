@@ -104,7 +104,7 @@ async def test_a_partition_that_does_not_serve_is_never_answered_as_empty(
     assert answer.headers["Retry-After"] == "1"
 
 
-async def test_a_broken_store_is_500_and_keeps_its_internals_to_itself(
+async def test_a_broken_store_is_503_and_keeps_its_internals_to_itself(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Broken(PartitionView):
@@ -116,7 +116,7 @@ async def test_a_broken_store_is_500_and_keeps_its_internals_to_itself(
         service.owned[partition] = Broken("main", partition)
     async with client(service) as http:
         answer = await http.get("/balances/1")
-    assert answer.status_code == 500
+    assert answer.status_code == 503
     assert "secret" not in answer.text
     assert "000007.sst" in caplog.text
 

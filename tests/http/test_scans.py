@@ -172,7 +172,7 @@ async def test_a_corrupt_file_never_shortens_a_page() -> None:
     service = filled(ints, list(range(20)))
     watch = watch_snapshots(service, failure=StoreCorrupt("bad block"))
     async with client(service) as http:
-        assert (await http.get("/ints")).status_code == 500
+        assert (await http.get("/ints")).status_code == 503
     assert (watch.opened, watch.closed) == (4, 4)
 
 

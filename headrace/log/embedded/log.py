@@ -11,7 +11,7 @@ from headrace.events.position import TopicPartition
 from headrace.log.embedded import connection, topics
 from headrace.log.embedded.lane import Lane
 from headrace.log.embedded.maintenance import Maintenance
-from headrace.log.embedded.membership import EmbeddedMembership
+from headrace.log.embedded.membership import EmbeddedMembership, running_workers
 from headrace.log.embedded.reader import EmbeddedReader
 from headrace.log.embedded.watch import EndWatch
 from headrace.log.embedded.writer import EmbeddedWriter, begin_epoch
@@ -94,6 +94,10 @@ class EmbeddedLog:
     async def join(self, member: Member) -> Membership:
         """Become the only worker of the app. Raises: AlreadyRunning."""
         return EmbeddedMembership.take(self._path, member)
+
+    async def workers(self, app: str) -> Sequence[str]:
+        """The process that holds the app's lock; none while nobody does."""
+        return await asyncio.to_thread(running_workers, self._path, app)
 
     async def record_lag(self, app: str, positions: Mapping[TopicPartition, int]) -> None:
         """Leave positions in the table `lag`."""

@@ -14,13 +14,12 @@ from headrace.errors import LogError
 from headrace.log.embedded.batch import Columns, decode_columns, encode_columns
 from headrace.log.embedded.connection import snapshot, transaction
 from headrace.log.embedded.lane import Lane
+from headrace.log.embedded.topics import DELETE_RETENTION_MS
 
 logger = logging.getLogger(__name__)
 
 ROUND_S = 60.0
 """Between two rounds."""
-DELETE_RETENTION_MS = 24 * 3_600 * 1_000
-"""How long a tombstone stays, so that whoever reads from the beginning hears of it."""
 KEYS_MAX = 500_000
 """Keys that one pass over a partition remembers; what lies behind is left for the next round."""
 _ROWS = 32

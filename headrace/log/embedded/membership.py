@@ -31,7 +31,7 @@ class EmbeddedMembership:
     @classmethod
     def take(cls, path: Path, member: Member) -> Self:
         """Become the worker of this app. Raises: AlreadyRunning, Unavailable."""
-        lock_path = path.with_name(f"{path.name}.{quote(member.app, safe='')}.lock")
+        lock_path = _lock_path(path, member.app)
         try:
             lock = os.open(lock_path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
@@ -68,3 +68,25 @@ class EmbeddedMembership:
         if self._is_closed.is_set():
             raise LogError("this membership is closed", hint="Join again.")
         return self._assignment
+
+
+def running_workers(path: Path, app: str) -> list[str]:
+    """The process that runs the app on this log, if one does. Raises: Unavailable."""
+    lock_path = _lock_path(path, app)
+    try:
+        lock = os.open(lock_path, os.O_RDONLY)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise Unavailable(f"the lock file {lock_path} cannot be opened: {error}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return [f"process {os.read(lock, 100).decode(errors='replace')}"]
+    finally:
+        os.close(lock)
+    return []
+
+
+def _lock_path(path: Path, app: str) -> Path:
+    return path.with_name(f"{path.name}.{quote(app, safe='')}.lock")

@@ -10,6 +10,8 @@ from headrace.log.embedded.connection import snapshot, transaction
 from headrace.log.port import OffsetRange, TopicInfo, TopicSpec
 
 RECORD_BYTES_MAX = 1024 * 1024
+DELETE_RETENTION_MS = 24 * 3_600 * 1_000
+"""How long a tombstone stays, so that whoever reads from the beginning hears of it."""
 _FOR_EVER = -1
 
 
@@ -20,6 +22,12 @@ def provision(db: sqlite3.Connection, specs: Sequence[TopicSpec]) -> Mapping[str
 
 
 def _provisioned(db: sqlite3.Connection, spec: TopicSpec) -> TopicInfo:
+    if (spec.delete_retention_ms or 0) > DELETE_RETENTION_MS:
+        raise TopicMismatch(
+            f"tombstones are kept for {DELETE_RETENTION_MS} ms, and {spec.delete_retention_ms} are asked for",
+            hint="The embedded log has one time for all topics.",
+            topic=spec.name,
+        )
     found = _find(db, spec.name)
     if found is None and spec.partitions is None:
         raise TopicMismatch(

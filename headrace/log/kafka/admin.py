@@ -9,6 +9,7 @@ from aiokafka.protocol.admin import (
     CreateTopicsRequest_v3,
     CreateTopicsResponse_v3,
     DescribeConfigsRequest,
+    DescribeGroupsRequest,
 )
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.commit import OffsetCommitRequest
@@ -112,6 +113,18 @@ class Admin:
                     what = f"group {group} does not take the position"
                     raise refusal(what, code, topic=topic, partition=partition)
 
+    async def members(self, group: str) -> Sequence[str]:
+        """The members of a consumer group, as client id and host."""
+        node = await self._connections.coordinator(GROUP, group)
+        response = await self._connections.send(node, DescribeGroupsRequest([group]))
+        found: list[str] = []
+        for described in response.groups:
+            code, members = described[0], described[5]
+            if code != Code.NONE:
+                raise refusal(f"group {group} cannot be described", code)
+            found += [f"{member[1]} on {member[2].lstrip('/')}" for member in members]
+        return sorted(found)
+
     async def batch_bytes_max(self, topic: str) -> int | None:
         """The largest record batch that a topic takes; None where this user may not ask."""
         if topic not in self._batch_bytes_max:
@@ -155,6 +168,7 @@ class Admin:
             "cleanup.policy": "compact" if spec.is_compacted else "delete",
             "retention.ms": spec.retention_ms,
             "min.compaction.lag.ms": spec.compaction_lag_ms if spec.is_compacted else None,
+            "delete.retention.ms": spec.delete_retention_ms if spec.is_compacted else None,
             "max.message.bytes": spec.record_bytes_max,
             "min.insync.replicas": _given(self._settings.min_insync_replicas),
         }
@@ -182,6 +196,14 @@ class Admin:
             if spec.is_compacted and policy != "compact":
                 hint = f"kafka-configs --alter --topic {spec.name} --add-config cleanup.policy=compact"
                 raise TopicMismatch(f"cleanup.policy is {policy}, not compact", topic=spec.name, hint=hint)
+            kept_ms = int(found.get("delete.retention.ms", spec.delete_retention_ms or 0))
+            if spec.delete_retention_ms is not None and kept_ms < spec.delete_retention_ms:
+                what = f"delete.retention.ms is {kept_ms}, and {spec.delete_retention_ms} are needed"
+                hint = (
+                    f"kafka-configs --alter --topic {spec.name} --add-config "
+                    f"delete.retention.ms={spec.delete_retention_ms}"
+                )
+                raise TopicMismatch(what, topic=spec.name, hint=hint)
             limit = int(found.get("max.message.bytes", spec.record_bytes_max or 0))
             if spec.record_bytes_max is not None and limit < spec.record_bytes_max:
                 what = f"max.message.bytes is {limit}, and {spec.record_bytes_max} is needed"
@@ -191,7 +213,7 @@ class Admin:
     async def _configs(self, topics: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
         if not topics:
             return {}
-        names = ["cleanup.policy", "max.message.bytes"]
+        names = ["cleanup.policy", "max.message.bytes", "delete.retention.ms"]
         resources = [(_TOPIC_RESOURCE, topic, names) for topic in dict.fromkeys(topics)]
         metadata = await self._connections.metadata()
         response = await self._connections.send(min(metadata.brokers), DescribeConfigsRequest(resources))

@@ -101,6 +101,10 @@ class KafkaLog:
         self._memberships[member.app] = membership
         return membership
 
+    async def workers(self, app: str) -> Sequence[str]:
+        """See `Log.workers`: one that was killed is a member until its session times out."""
+        return await self._admin.members(app)
+
     async def record_lag(self, app: str, positions: Mapping[TopicPartition, int]) -> None:
         """See `Log.record_lag`; what goes wrong is only logged, at debug level."""
         membership = self._memberships.get(app)

@@ -118,15 +118,18 @@ class SimulatedCluster:
             for partition in topic.partitions:
                 partition.mark()
 
-    def compact(self, name: str) -> None:
-        """Forget every record of the topic that a later one of its key has overtaken."""
+    def compact(self, name: str, *, purges_tombstones: bool = False) -> None:
+        """Forget every record of the topic that a later one of its key has overtaken.
+
+        With `purges_tombstones` as long after it as delete.retention.ms says: deletions are forgotten, too.
+        """
         for partition in self.topics[name].partitions:
             last = dict(zip(partition.keys, partition.offsets, strict=True))
             partition.keep(
                 [
                     at
                     for at, (key, offset) in enumerate(zip(partition.keys, partition.offsets, strict=True))
-                    if last[key] == offset
+                    if last[key] == offset and not (purges_tombstones and partition.values[at] is None)
                 ]
             )
 

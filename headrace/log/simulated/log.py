@@ -63,6 +63,11 @@ class SimulatedLog:
         await self.cluster.hop()
         return self.cluster.group(member.app).join(member)
 
+    async def workers(self, app: str) -> Sequence[str]:
+        """The instances that are members of the app's group."""
+        await self.cluster.hop()
+        return sorted(self.cluster.group(app).members)
+
     async def record_lag(self, app: str, positions: Mapping[TopicPartition, int]) -> None:
         """Leave positions in `cluster.lag`."""
         await self.cluster.hop()
