@@ -35,8 +35,10 @@ bench: $(READY) ## measure headrace and its peers on one broker (QUICK=1: a shor
 control: $(READY) ## point the kill -9 harness at plain faust-streaming and report its miscount
 	@$(BIN)/python -m bench.control $(ARGS)
 
-docs: $(READY) ## check the documents: links lead somewhere, code blocks compile, examples run
-	@$(BIN)/python -m pytest -q tests/test_docs.py
+docs: $(READY) ## build the documents into .cache/site, and check them: links, commands, examples, manifests
+	@$(BIN)/python -m tests.reference
+	@$(BIN)/zensical build --strict --config-file mkdocs.yml
+	@$(BIN)/python -m pytest -q tests/test_docs.py tests/test_reference.py tests/test_tutorial.py tests/test_kubernetes.py
 
 clean: ## remove the environment, caches and local data
 	@rm -rf $(VENV) .headrace .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

@@ -30,18 +30,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tokens: tuple[str, ...] = ()
     """SHA-256 (hex) of each bearer token that may read; none: no authentication."""
     http_concurrency_max: int = 1_000
+    """Connections and requests at once; more are answered with 503."""
     http_header_bytes_max: int = 32 * 1024
+    """Largest headers of a request; larger: 431."""
     http_url_bytes_max: int = 8 * 1024
+    """Longest path and query of a request; longer: 414."""
     http_body_bytes_max: int = 4 * 1024 * 1024
+    """Largest body of a request; larger: 413."""
     http_streams_max: int = 200
     """Open streams of rows and whiteboards together."""
     page_rows_max: int = 1_000
     """Most rows of one scan page."""
     page_rows_default: int = 100
+    """Rows of one scan page unless the request says `limit=`."""
 
     # unit of work
     unit_records_max: int = 10_000
+    """Most events of one unit."""
     unit_bytes_max: int = 8 * 1024 * 1024
+    """About how many bytes of events one unit takes at most."""
     unit_time_max_s: float = 0.5
     """After this long a unit takes no further event; a handler is never cut."""
     record_bytes_max: int = 1_000_000
@@ -51,6 +58,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     reopen_backoff_s: float = 0.2
     """Wait before a failed task is taken over again; doubles up to `reopen_backoff_max_s`."""
     reopen_backoff_max_s: float = 5.0
+    """Longest wait before a failed task is taken over again."""
     stop_timeout_s: float = 8.0
     """How long a stop may take before units in flight are dropped."""
 
@@ -62,17 +70,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     # Kafka
     transaction_timeout_s: float = 10.0
+    """After this long the broker aborts a transaction whose worker is gone."""
     session_timeout_s: float = 10.0
+    """After this long without a sign of life a worker loses its partitions."""
     request_timeout_s: float = 30.0
+    """Longest wait for an answer of a broker."""
     kafka_tls: bool = False
+    """Whether connections to the brokers are encrypted."""
     kafka_ca_file: str = ""
+    """PEM file of who signs the brokers' certificates; empty: the system's own."""
     kafka_cert_file: str = ""
+    """PEM file of the client's certificate, for brokers that ask for one."""
     kafka_key_file: str = ""
+    """PEM file of its key."""
     kafka_key_password: str = ""
+    """Password of that key."""
     kafka_sasl: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = ""
     """SASL mechanism; empty: none."""
     kafka_username: str = ""
+    """User name for SASL."""
     kafka_password: str = ""
+    """Password for SASL."""
 
     # RocksDB
     rocksdb_cache_bytes: int = 256 * 1024 * 1024
@@ -81,6 +99,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Write buffers of all partitions together."""
 
     log_format: Literal["text", "json"] = "text"
+    """Log lines for people, or one JSON object per line."""
 
 
 SECRETS = frozenset({"kafka_password", "kafka_key_password", "tokens"})

@@ -1,21 +1,32 @@
 """What the documents say is true: links lead somewhere, code compiles, examples run.
 
 A fenced block whose info string begins with `python` must compile. `python run` runs as a script and
-must end well; `python service` is started as a worker, must become ready, and must stop in peace.
+must end well; `python service` is started as a worker, must become ready, and must stop in peace. In a
+shell block each command of headrace and each target of make must exist. The site is built as `make docs`
+does it, and every link in it must lead somewhere.
 """
 
 import ast
 import asyncio
 import os
 import re
+import shlex
+import shutil
 import signal
 import socket
+import subprocess
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import click
+
+from headrace.cli.main import program
 
 ROOT = Path(__file__).parents[1]
 RUN_TIMEOUT_S = 60.0
@@ -46,13 +57,17 @@ def documents() -> list[Path]:
     return [file for file in top if file.is_file()] + sorted((ROOT / "docs").rglob("*.md"))
 
 
-def python_blocks(word: str | None = None) -> Iterator[Block]:
+def blocks(language: str) -> Iterator[Block]:
     for file in documents():
         text = file.read_text("utf-8")
         for match in _FENCE.finditer(text):
             words = tuple(match[2].split())
-            if words[:1] == ("python",) and (word is None or word in words):
+            if words[:1] == (language,):
                 yield Block(file, text.count("\n", 0, match.start()) + 1, words, match[3])
+
+
+def python_blocks(word: str | None = None) -> Iterator[Block]:
+    return (block for block in blocks("python") if word is None or word in block.words)
 
 
 def anchors(file: Path) -> set[str]:
@@ -86,6 +101,95 @@ def test_every_python_block_compiles() -> None:
             compile(block.code, block.place, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         except SyntaxError as error:
             broken.append(f"{block.place}: {error}")
+    assert broken == []
+
+
+def commands(block: Block) -> Iterator[list[str]]:
+    """The commands in a shell block, as words."""
+    for line in re.sub(r"\\\n", " ", block.code).splitlines():
+        try:
+            words = shlex.split(line, comments=True)
+        except ValueError:
+            continue  # one of several lines of a quoted argument
+        while words and re.fullmatch(r"\w+=.*", words[0]):
+            words.pop(0)
+        if words:
+            yield words
+
+
+def unknown(words: list[str]) -> str:
+    """What of this command line of headrace does not exist; empty when all of it does."""
+    group: click.Command = program
+    rest = words[1:]
+    while isinstance(group, click.Group):
+        if not rest:
+            return ""
+        word = rest.pop(0)
+        if word in ("-A", "--app", "--set", "-s", "-l", "--loglevel"):
+            rest = rest[1:]
+        elif not word.startswith("-"):
+            if word not in group.commands:
+                return word
+            group = group.commands[word]
+    known = {name for option in group.params for name in (*option.opts, *option.secondary_opts)}
+    return " ".join(word for word in rest if re.match(r"--?[a-z]", word) and word.split("=")[0] not in known)
+
+
+def test_every_command_in_a_shell_block_exists() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    wrong = []
+    for block in blocks("sh"):
+        for words in commands(block):
+            if words[0] == "headrace" and unknown(words):
+                wrong.append(f"{block.place}: headrace has no {unknown(words)}: {' '.join(words)}")
+            if words[0] == "make" and not {word for word in words[1:] if word.islower()} <= targets:
+                wrong.append(f"{block.place}: {' '.join(words)}")
+    assert wrong == []
+
+
+def test_a_command_that_does_not_exist_is_noticed() -> None:
+    assert unknown(["headrace", "-A", "shop", "tables", "--json"]) == ""
+    assert unknown(["headrace", "-A", "shop", "tabels"]) == "tabels"
+    assert unknown(["headrace", "-A", "shop", "send", "topic", "{}", "--kye", "7"]) == "--kye"
+
+
+class Page(HTMLParser):
+    """The links and the anchors of a built page."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.anchors = {""}
+        self.feed(file.read_text("utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.anchors.add(given.get("id") or "")
+        target = given.get("href") if tag == "a" else given.get("src") if tag == "img" else None
+        if target:
+            self.links.append(target)
+
+
+def test_the_site_builds_and_each_of_its_links_leads_somewhere(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
+    built = subprocess.run(
+        [sys.executable, "-m", "zensical", "build", "--strict", "--config-file", "mkdocs.yml"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stdout + built.stderr
+    site = tmp_path / ".cache" / "site"
+    pages = {file: Page(file) for file in site.rglob("*.html") if file.name != "404.html"}
+    assert len(pages) == len(list((ROOT / "docs").rglob("*.md")))
+    broken = []
+    for file, page in pages.items():
+        for target in page.links:
+            parts = urlsplit(target)
+            there = (file.parent / unquote(parts.path)).resolve() if parts.path else file
+            there = there / "index.html" if there.is_dir() else there
+            is_anchored = there not in pages or parts.fragment in pages[there].anchors | {"__top"}
+            if not parts.scheme and not (there.is_file() and is_anchored):
+                broken.append(f"{file.relative_to(site)}: {target}")
     assert broken == []
 
 
