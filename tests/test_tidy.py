@@ -42,7 +42,14 @@ NO_LOOP = (
     "bench",
 )
 """Threads of their own and plain scripts: a sleep there holds no event loop."""
-QUIET_TESTS = ("tests.unit", "tests.contract", "tests.simulation", "tests.http")
+QUIET_TESTS = (
+    "tests.unit",
+    "tests.contract",
+    "tests.simulation",
+    "tests.testing",
+    "tests.reference",
+    "tests.http",
+)
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "misc", "types"}
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
