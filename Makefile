@@ -36,9 +36,9 @@ control: $(READY) ## point the kill -9 harness at plain faust-streaming and repo
 	@$(BIN)/python -m bench.control $(ARGS)
 
 docs: $(READY) ## build the documents into .cache/site, and check them: links, commands, examples, manifests
-	@$(BIN)/python -m tests.reference
+	@$(BIN)/python -m tests.reference_pages
 	@$(BIN)/zensical build --strict --config-file mkdocs.yml
-	@$(BIN)/python -m pytest -q tests/test_docs.py tests/test_reference.py tests/test_tutorial.py tests/test_kubernetes.py
+	@$(BIN)/python -m pytest -q tests/test_docs.py tests/test_reference_pages.py tests/test_tutorial.py tests/test_kubernetes.py
 
 clean: ## remove the environment, caches and local data
 	@rm -rf $(VENV) .headrace .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

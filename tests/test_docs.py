@@ -1,9 +1,9 @@
 """What the documents say is true: links lead somewhere, code compiles, examples run.
 
-A fenced block whose info string begins with `python` must compile. `python run` runs as a script and
-must end well; `python service` is started as a worker, must become ready, and must stop in peace. In a
-shell block each command of headrace and each target of make must exist. The site is built as `make docs`
-does it, and every link in it must lead somewhere.
+A fenced block whose info string begins with `python` must compile and pass mypy. `python run` runs as a
+script and must end well; `python service` is started as a worker, must become ready, and must stop in
+peace. In a shell block each command of headrace and each target of make must exist. The site is built as
+`make docs` does it, and every link in it must lead somewhere.
 """
 
 import ast
@@ -102,6 +102,41 @@ def test_every_python_block_compiles() -> None:
         except SyntaxError as error:
             broken.append(f"{block.place}: {error}")
     assert broken == []
+
+
+def modules(file: Path) -> dict[str, str]:
+    """The modules that the blocks of a page make: one for each with a word, one for all the others.
+
+    A block whose first line is a comment with a file's name is that file.
+    """
+    made: dict[str, str] = {}
+    for number, block in enumerate(block for block in python_blocks() if block.file == file):
+        named = re.match(r"# (\w+\.py)\b", block.code)
+        alone = named[1] if named else f"block_{number}.py"
+        name = alone if named or len(block.words) > 1 else "page.py"
+        made[name] = made.get(name, "") + block.code
+    return made
+
+
+def test_every_python_block_has_the_types_it_says(tmp_path: Path) -> None:
+    for number, file in enumerate(documents()):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        made = modules(file)
+        for name, code in made.items():
+            (folder / name).write_text(code)
+        if not made:
+            continue
+        options = ("--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(ROOT / ".mypy_cache"))
+        checked = subprocess.run(
+            [sys.executable, "-m", "mypy", "--strict", *options, *made],
+            cwd=folder,
+            env=surroundings(MYPYPATH=str(ROOT)),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert checked.returncode == 0, f"{file.relative_to(ROOT)}: {checked.stdout}{checked.stderr}"
 
 
 def commands(block: Block) -> Iterator[list[str]]:

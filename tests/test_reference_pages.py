@@ -7,7 +7,7 @@ from headrace.configuration import TYPES
 from headrace.events.envelope import HEADER, Envelope, encode_cloudevent
 from headrace.events.trace import PARENT, STATE
 from headrace.flow.deadletter import Letter
-from tests.reference import REFERENCE, ROOT, attribute_docs, error_tree, renewed
+from tests.reference_pages import REFERENCE, ROOT, attribute_docs, error_tree, renewed
 
 
 def named_headers(heading: str) -> set[str]:
