@@ -17,8 +17,10 @@ import headrace.cli.commands  # noqa: F401  (replaces Faust's commands, also und
 from headrace.configuration import TYPES, Loaded, load
 from headrace.declarations import Declarations, Timed, inferred_types, refuse_options
 from headrace.errors import DeclarationError, NotSupported, OutsideAgent
+from headrace.events.value import Upcast
 from headrace.flow.agent import Agent, AgentFunction
 from headrace.flow.outgate import SendScope
+from headrace.flow.policy import DeadLetter, Policy, Stop, policy
 from headrace.flow.stream import Stream
 from headrace.flow.topic import Topic, parse_envelope, parse_partitioner
 from headrace.http.source import Endpoint
@@ -94,6 +96,7 @@ class App(faust.App):
         partitioner: str = "murmur2",
         envelope: str = "headrace",
         start: str = "earliest",
+        upcast: Upcast | None = None,
         **options: Any,
     ) -> Topic[Any, Any]:
         """Declare a topic; it is created or verified when the worker starts.
@@ -101,6 +104,7 @@ class App(faust.App):
         `partitions`: as many it must have; left out: as many as it has, 8 when it is new.
         `retention`: seconds or a timedelta. `partitioner`: how its producers place keys, `murmur2`
         or `crc32`. `start`: where a group that has no position yet begins, `earliest` or `latest`.
+        `upcast`: makes of an event's JSON that does not fit `value_type` one that does.
         """
         refuse_options("app.topic", options, _TOPIC_OPTIONS)
         if len(names) != 1:
@@ -122,6 +126,7 @@ class App(faust.App):
             spec=spec,
             partitioner=parse_partitioner(partitioner),
             envelope=parse_envelope(envelope),
+            upcast=upcast,
         )
         self.declarations.add_topic(topic, start=start)
         return topic
@@ -132,11 +137,13 @@ class App(faust.App):
         *,
         name: str | None = None,
         group: str = "main",
+        on_error: Policy | type[DeadLetter] | type[Stop] | None = None,
         **options: Any,
     ) -> Callable[[Callable[[Stream[Any]], Awaitable[None]]], Agent]:
         """Declare an agent: `async def f(events): async for event in events: ...`.
 
-        Agents and tables with the same `group` are one unit of consistency.
+        Agents and tables with the same `group` are one unit of consistency. `on_error`: what
+        becomes of an event that the agent refuses: DeadLetter(), Stop() or Retry(times, then=...).
         """
         refuse_options("@app.agent", options, _AGENT_OPTIONS)
         if not isinstance(channel, Topic):
@@ -144,8 +151,11 @@ class App(faust.App):
                 "an agent needs a topic", hint="Write @app.agent(topic) with topic = app.topic('name', ...)."
             )
 
+        on_bad = policy(on_error)
+
         def declare(function: AgentFunction) -> Agent:
-            agent = Agent(function, channel, name=name or function.__qualname__, group=_group(group))
+            called = name or function.__qualname__
+            agent = Agent(function, channel, name=called, group=_group(group), on_error=on_bad)
             self.declarations.add_agent(agent)
             return agent
 
@@ -160,17 +170,24 @@ class App(faust.App):
         default: Callable[[], Any] | None = None,
         group: str = "main",
         help: str | None = None,  # noqa: A002  (Faust's name for it)
+        upcast: Upcast | None = None,
         **options: Any,
     ) -> TableDeclaration[Any, Any]:
         """Declare a table; agents of its group write it.
 
         `default` makes the value of a key that has no row, as in Faust; the value type is that of
-        `default` unless given, the key type is `str` unless given. `help` is for people.
+        `default` unless given, the key type is `str` unless given. `help` is for people. `upcast`
+        makes of a row's JSON that does not fit the value type one that does.
         """
         refuse_options("app.Table", options, _TABLE_OPTIONS)
         keys, values = inferred_types(f"table {name}", key_type, value_type, default)
         table: TableDeclaration[Any, Any] = TableDeclaration(
-            name, key_type=keys, value_type=_checked_value_type(values), default=default, group=_group(group)
+            name,
+            key_type=keys,
+            value_type=_checked_value_type(values),
+            default=default,
+            group=_group(group),
+            upcast=upcast,
         )
         table.__doc__ = help or table.__doc__
         self.declarations.add_table(table)

@@ -10,12 +10,14 @@ HeadraceError
         AgentReturned       an agent ended instead of asking for its next event
         PartitionerMismatch its key was placed by another partitioner than declared
         RecordTooLarge      what it sent is larger than the log takes
+        TooManyDeadLetters  one agent refused event after event: a bug, not bad data
         UnencodableValue    a key or value that the wire or a table cannot hold
     TableError              what a table cannot do here and now
         OutsideAgent        written outside of the agent's unit of work
         ForeignKey          a key that belongs to another partition
         StillRecovering     the partition is being restored
         NotOwner            the partition lives in another worker
+        PartitionStopped    the partition stands in front of an event that its agent refuses
         StoreCorrupt        the files of a store cannot be trusted
         StoreUnwritable     the disk refuses what the store writes
         StoreInUse          another process holds the store
@@ -121,6 +123,12 @@ class RecordTooLarge(EventError):
     hint = "Send less in one event, or raise the topic's max.message.bytes and HEADRACE_RECORD_BYTES_MAX."
 
 
+class TooManyDeadLetters(EventError):
+    """An agent refused so many events in a row that the fault is its own."""
+
+    hint = "Correct the agent or the declared type and start again; what is not committed is read again."
+
+
 class UnencodableValue(EventError):
     """A key or value that the wire format or a table row cannot hold."""
 
@@ -155,6 +163,12 @@ class NotOwner(TableError):
     hint = "Ask the worker that owns the partition, or try again after the rebalance."
 
 
+class PartitionStopped(TableError):
+    """The partition stands still in front of an event that its agent refuses."""
+
+    hint = "The worker's log names the event; correct what refuses it, then restart the worker."
+
+
 class StoreCorrupt(TableError):
     """The files of a store cannot be trusted."""
 
@@ -178,7 +192,7 @@ class StoreInUse(TableError):
 class RowMismatch(TableError):
     """A stored row does not fit the value type that the table declares."""
 
-    hint = "Keep the type readable for old rows (give new fields a default), or rebuild the table."
+    hint = "Give new fields a default, give the table an upcast=, or rebuild it by `headrace reset`."
 
 
 class LogError(HeadraceError):
@@ -208,6 +222,9 @@ class CommitUnknown(LogError):
 
 class RecordRefused(LogError):
     """The log does not take a record of this unit; nothing of the unit was committed."""
+
+    hint = "The events of the unit are committed one by one until the one is found that is refused."
+    is_recoverable = True
 
 
 class OffsetOutOfRange(LogError):

@@ -1,12 +1,14 @@
 """What an app needs before it runs: topics, created when they are missing, and the tables it serves."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from headrace.declarations import Declarations
 from headrace.errors import DeclarationError
-from headrace.flow.group import Group
+from headrace.flow.deadletter import DEAD_LETTERS_EXTRA_BYTES, dead_letters_name
+from headrace.flow.group import Group, check_changelog
+from headrace.flow.members import members_spec
 from headrace.flow.topic import Topic
 from headrace.http.source import ServedTable
 from headrace.log.port import Log, TopicInfo, TopicSpec
@@ -24,6 +26,34 @@ async def provision(
     open_names = [spec.name for spec in specs if spec.partitions is None]
     existing = await log.describe(open_names) if open_names else {}
     return await log.provision([_settled(spec, existing) for spec in specs]) if specs else {}
+
+
+async def provision_own(
+    log: Log, app: str, groups: Sequence[Group]
+) -> tuple[Mapping[str, TopicInfo], int | None]:
+    """The topics that headrace keeps for the app, and the largest record its dead letters may be.
+
+    They are the members of the app, changelog and replay input of each group, and the dead-letter
+    topic, which takes every record that an input takes. Raises: TopicMismatch.
+    """
+    names = sorted({name for group in groups for name in group.inputs})
+    limits = await log.record_limits(names)
+    limit = max(limits.values()) + DEAD_LETTERS_EXTRA_BYTES if len(limits) == len(names) and names else None
+    dead_letters = dead_letters_name(app)
+    present = await log.describe([dead_letters])
+    partitions = None if dead_letters in present else 1
+    specs = [
+        members_spec(app),
+        # Kept until somebody removes them: what was refused is not to be lost by the passing of time.
+        TopicSpec(name=dead_letters, partitions=partitions, retention_ms=-1, record_bytes_max=limit),
+        *(group.changelog_spec() for group in groups),
+        *(group.replay_spec(limit) for group in groups),
+    ]
+    infos = await log.provision(specs)
+    for group in groups:
+        check_changelog(group, infos[group.changelog])
+    known = await log.record_limits([dead_letters])
+    return infos, known.get(dead_letters)
 
 
 def _settled(spec: TopicSpec, existing: Mapping[str, TopicInfo]) -> TopicSpec:

@@ -15,8 +15,8 @@ from headrace.events.position import Catalog, Position
 from headrace.figures import run_samples
 from headrace.flow.crew import Crew
 from headrace.flow.figures import FlowFigures
-from headrace.flow.group import Group, check_changelog, form_groups
-from headrace.flow.members import Members, Peer, members_spec
+from headrace.flow.group import Group, form_groups
+from headrace.flow.members import Members, Peer
 from headrace.flow.outgate import DirectSender, Outgate, SendScope
 from headrace.flow.sending import active_sender
 from headrace.flow.task import Worksite
@@ -29,7 +29,7 @@ from headrace.http.whiteboard.board import Board
 from headrace.http.whiteboard.survey import Survey
 from headrace.log.connect import connect
 from headrace.log.port import Log, Member, Membership, TopicInfo, catalog
-from headrace.provisioning import provision, served_tables
+from headrace.provisioning import provision, provision_own, served_tables
 from headrace.settings import Settings
 from headrace.tables.engines import open_engine, store_folder
 from headrace.tables.store import StoreEngine
@@ -75,6 +75,7 @@ class Runtime:
         self._http = http or HttpServer(self, spans=self._spans)
         self._topics: Mapping[str, TopicInfo] = {}
         self._groups: Mapping[str, Group] = {}
+        self._dead_letter_bytes_max: int | None = None
         self._served: tuple[ServedTable, ...] = ()
         self._survey: Survey | None = None
         self._crew: Crew | None = None
@@ -156,11 +157,8 @@ class Runtime:
             self._topics,
             frozenset(declared.starts_latest),
         )
-        own = [group.changelog_spec() for group in groups]
-        changelogs = await self._log.provision([*own, members_spec(declared.app_id)])
-        for group in groups:
-            check_changelog(group, changelogs[group.changelog])
-        self._topics = {**self._topics, **changelogs}
+        own, self._dead_letter_bytes_max = await provision_own(self._log, declared.app_id, groups)
+        self._topics = {**self._topics, **own}
         self._groups = {group.name: group for group in groups}
         self._catalog = catalog(self._log, self._topics)
         self._served = tuple(served_tables(declared, self._groups))
@@ -182,6 +180,7 @@ class Runtime:
             figures=self.figures_of_flow,
             clock=self._clock,
             spans=self._spans,
+            dead_letter_bytes_max=self._dead_letter_bytes_max,
         )
         self._outgate = Outgate(
             site.app,

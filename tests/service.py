@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
 
 from headrace import App, Delivery, Position, Sent, Settings, Table, Topic, TopicPartition
-from headrace.errors import first_cause
+from headrace.errors import HeadraceError, first_cause
 from headrace.events.envelope import Headers
 from headrace.log.port import Append, Log
 from headrace.log.simulated.log import SimulatedLog
@@ -116,6 +116,16 @@ class Service:
                     return
                 await self.until_change(behind)
 
+    async def until_replayed(self) -> None:
+        """Return once every task here has finished what lies in its replay input, too."""
+        async with asyncio.timeout(PATIENCE_S):
+            for group in self.runtime._groups.values():
+                places = [TopicPartition(group.replay, p) for p in range(group.partitions)]
+                for place, held in (await self.log.offsets(places)).items():
+                    view = self.runtime.view(group.name, place.partition)
+                    while view is not None and view.replay_offset_next < held.end:
+                        await self.until_change(view)
+
     async def until_change(self, view: PartitionView) -> None:
         """Return at the next change of a partition; raise what ended the run instead."""
         changed = asyncio.create_task(view.changed.wait(), name="change of a view")
@@ -157,6 +167,20 @@ class Service:
         error = first_cause(ended_by) if ended_by else None
         assert error is not None, "the run ended without an error"
         return error
+
+    async def standstill(self) -> HeadraceError:
+        """What the first partition stands still for, once one does."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                views = self.runtime.views()
+                stopped = next((view.stopped_by for view in views if view.stopped_by is not None), None)
+                if stopped is not None:
+                    return stopped
+                changes = [asyncio.create_task(view.changed.wait(), name="change") for view in views]
+                await asyncio.wait({*changes, self._run}, return_when=asyncio.FIRST_COMPLETED)
+                for change in changes:
+                    change.cancel()
+                assert not self._run.done(), "the run has ended"
 
     async def begin_stop(self) -> None:
         """Ask for a stop, and return once every task of the run has heard of it."""

@@ -11,6 +11,10 @@ from headrace.errors import DeclarationError, DecodeError, UnencodableValue
 V = TypeVar("V")
 
 _encode_json = msgspec.json.Encoder().encode
+
+Upcast = Callable[[Any], Any]
+"""Makes the JSON of an older shape (dicts, lists, text, numbers) one that fits the declared type."""
+
 _IMMUTABLE = (
     msgspec.inspect.NoneType,
     msgspec.inspect.BoolType,
@@ -33,10 +37,11 @@ class ValueCodec(Generic[V]):
     """One value type as bytes and back.
 
     Shape: JSON; values of an event topic declared as `bytes` stay raw (`is_raw`), a table row of
-    type `bytes` is a base64 JSON string, because rows are what HTTP returns.
+    type `bytes` is a base64 JSON string, because rows are what HTTP returns. `upcast` is asked
+    only for values that are JSON and do not fit the type.
     """
 
-    def __init__(self, value_type: Any, *, is_raw: bool = False) -> None:
+    def __init__(self, value_type: Any, *, is_raw: bool = False, upcast: Upcast | None = None) -> None:
         self.value_type = value_type
         self.is_raw = is_raw
         try:
@@ -51,11 +56,32 @@ class ValueCodec(Generic[V]):
         """Whether a decoded value can be shared: nobody can change it in place."""
         self._classes = _classes(info)
         self._may_hold_floats = _may_hold_floats(info, ())
-        self.decode: Callable[[bytes], V] = self._decode_raw if is_raw else self._decoder.decode
+        self._upcast = upcast
+        self.decode: Callable[[bytes], V] = self._decoder.decode if upcast is None else self._decode_any_shape
+        if is_raw:
+            if upcast is not None:
+                raise DeclarationError("bytes have no shape to upcast", hint="Declare a value_type=.")
+            self.decode = self._decode_raw
         """The value behind the bytes. Raises: msgspec.MsgspecError or UnicodeError, see `decoded`."""
 
     def _decode_raw(self, raw: bytes) -> Any:
         return raw
+
+    def _decode_any_shape(self, raw: bytes) -> V:
+        try:
+            return self._decoder.decode(raw)
+        except msgspec.ValidationError as unfit:
+            assert self._upcast is not None
+            try:
+                upcast = self._upcast(msgspec.json.decode(raw))
+                return self._decoder.decode(_encode_json(upcast))
+            except Exception as error:
+                # Whatever the user's function raises says the same: this value has no newer shape.
+                raise msgspec.ValidationError(f"{unfit}, and upcast does not help: {error!r}") from error
+
+    def renewed(self, raw: bytes) -> bytes:
+        """The bytes in the declared type's shape. Raises: DecodeError."""
+        return raw if self._upcast is None else self.encode(self.decoded(raw))
 
     def decoded(self, raw: bytes) -> V:
         """The value behind the bytes. Raises: DecodeError."""
@@ -88,14 +114,14 @@ class ValueCodec(Generic[V]):
             raise UnencodableValue(f"this {type(value).__name__} has no JSON form: {error}") from error
 
 
-def topic_codec(value_type: Any) -> ValueCodec[Any]:
+def topic_codec(value_type: Any, upcast: Upcast | None = None) -> ValueCodec[Any]:
     """The codec of an event topic's values."""
-    return ValueCodec(value_type, is_raw=value_type is bytes)
+    return ValueCodec(value_type, is_raw=value_type is bytes, upcast=upcast)
 
 
-def row_codec(value_type: Any) -> ValueCodec[Any]:
+def row_codec(value_type: Any, upcast: Upcast | None = None) -> ValueCodec[Any]:
     """The codec of a table's rows."""
-    return ValueCodec(value_type)
+    return ValueCodec(value_type, upcast=upcast)
 
 
 def _is_immutable(info: msgspec.inspect.Type, seen: tuple[type, ...]) -> bool:

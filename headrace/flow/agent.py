@@ -1,12 +1,15 @@
 """An agent as the app declares it, and its one coroutine inside one task."""
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from typing import Any, NoReturn
 
 from headrace.errors import AgentReturned, DeclarationError, HandlerError, HeadraceError, NotSupported
 from headrace.events.envelope import Envelope, EventIds, Headers, decode_envelope
 from headrace.events.position import TopicPartition
+from headrace.flow.policy import DeadLetter, Policy
 from headrace.flow.stream import Stream
 from headrace.flow.topic import Topic
 from headrace.flow.tracing import HandTrace, TaskTrace
@@ -19,7 +22,15 @@ _UNSUPPORTED = ("send", "cast", "ask", "send_soon", "map", "kvmap", "join", "add
 class Agent:
     """A coroutine function that folds the events of one topic; declared by `@app.agent(topic)`."""
 
-    def __init__(self, function: AgentFunction, topic: Topic[Any, Any], *, name: str, group: str) -> None:
+    def __init__(
+        self,
+        function: AgentFunction,
+        topic: Topic[Any, Any],
+        *,
+        name: str,
+        group: str,
+        on_error: Policy | None = None,
+    ) -> None:
         if not inspect.iscoroutinefunction(function):
             raise DeclarationError(
                 f"agent {name} is not a coroutine function without yield",
@@ -30,6 +41,8 @@ class Agent:
         self.topic = topic
         self.name = name
         self.group = group
+        self.on_error: Policy = on_error or DeadLetter()
+        """What becomes of an event that it cannot apply."""
         self.__doc__ = function.__doc__
 
     def __repr__(self) -> str:
@@ -54,9 +67,44 @@ class AgentRun:
         self._outputs = 0
         self._source_id = b""
         self._correlation_id = b""
+        self._task: asyncio.Task[NoReturn] | None = None
 
-    async def run(self) -> NoReturn:
-        """Run the agent's coroutine. Raises: HandlerError, AgentReturned, or headrace's own errors."""
+    # --- life
+
+    def start(self, context: Context, name: str) -> None:
+        """Start the agent's coroutine, with a stream that knows nothing of earlier ones."""
+        stream: Stream[Any] = Stream(self.agent.topic, trace=self.trace)
+        self.stream = stream
+        self._source_offset = -1
+        self._task = asyncio.create_task(self._run(), name=name, context=context)
+        self._task.add_done_callback(lambda _: stream.end())
+
+    async def asked(self) -> int:
+        """How many events of the run are finished, once the agent asks for more.
+
+        Raises: what ended the agent: HandlerError, AgentReturned, or headrace's own errors.
+        """
+        finished = await self.stream.asked()
+        assert self._task is not None
+        if self._task.done():
+            if self._task.cancelled():
+                raise self._error(HandlerError, f"agent {self.agent.name} was cancelled by what it awaited")
+            self._task.result()
+        return finished
+
+    def cancel(self) -> None:
+        """Begin to end the agent's coroutine."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def ended(self) -> None:
+        """Return once the coroutine has ended, however it did."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
+            if not self._task.cancelled():
+                self._task.exception()
+
+    async def _run(self) -> NoReturn:
         try:
             with self.trace.of_agent():
                 await self.agent.function(self.stream)

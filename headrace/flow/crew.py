@@ -75,13 +75,13 @@ class Crew:
     async def until_served(self) -> None:
         """Return once there is an assignment and every partition of it is served."""
         await self._was_assigned.wait()
-        while restoring := [key for key, keeper in self.keepers.items() if not keeper.view.served.is_set()]:
+        while restoring := [key for key, keeper in self.keepers.items() if not keeper.view.is_settled]:
             key = restoring[0]
-            served = asyncio.create_task(self.keepers[key].view.served.wait(), name="served")
+            changed = asyncio.create_task(self.keepers[key].view.changed.wait(), name="view changed")
             try:
-                await asyncio.wait({served, self._running[key]}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({changed, self._running[key]}, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                served.cancel()
+                changed.cancel()
 
     def view(self, group: str, partition: int) -> PartitionView | None:
         """The partition as this worker has it; None when it does not own it."""

@@ -1,6 +1,5 @@
 """A dead letter: an event that was refused, whole, with where it came from and why."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from headrace.events.envelope import Headers
@@ -116,9 +115,3 @@ def _parse_place(topic: str, text: str) -> tuple[TopicPartition | None, int]:
         return None, -1
     partition, _, offset = text.partition(":")
     return TopicPartition(topic, int(partition)), int(offset)
-
-
-def dead_letter_limit(limits: Iterable[int | None]) -> int | None:
-    """The record limit that the dead-letter topic of topics with these limits needs."""
-    known = [limit for limit in limits if limit is not None]
-    return max(known) + DEAD_LETTERS_EXTRA_BYTES if known else None

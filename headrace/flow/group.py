@@ -6,6 +6,7 @@ from typing import Any
 
 from headrace.errors import DeclarationError, TopicMismatch
 from headrace.flow.agent import Agent
+from headrace.flow.deadletter import replay_name
 from headrace.flow.topic import Topic
 from headrace.log.port import TopicInfo, TopicSpec
 from headrace.tables.table import Table
@@ -20,6 +21,7 @@ CHANGELOG_DELETE_RETENTION_MS = 24 * 3_600_000
 class Group:
     """Agents and tables that are one unit of consistency."""
 
+    app: str
     name: str
     changelog: str
     inputs: Mapping[str, Topic[Any, Any]]
@@ -28,6 +30,20 @@ class Group:
     partitions: int
     starts_latest: frozenset[str] = frozenset()
     """Inputs that a new group reads from their end and not from their beginning."""
+
+    @property
+    def replay(self) -> str:
+        """The hidden input that brings dead letters back."""
+        return replay_name(self.app, self.name)
+
+    def replay_spec(self, record_bytes_max: int | None) -> TopicSpec:
+        """The hidden input as it must be; dead letters are kept until somebody removes them."""
+        return TopicSpec(
+            name=self.replay,
+            partitions=self.partitions,
+            retention_ms=-1,
+            record_bytes_max=record_bytes_max,
+        )
 
     def changelog_spec(self) -> TopicSpec:
         """The changelog topic as it must be."""
@@ -86,6 +102,7 @@ def _form_group(
             hint="One key would live in two partitions; declare another group for one of them.",
         )
     return Group(
+        app=app,
         name=name,
         changelog=changelog_name(app, name),
         inputs=inputs,

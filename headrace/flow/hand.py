@@ -7,9 +7,10 @@ from headrace.errors import OutsideAgent
 from headrace.events.envelope import Headers
 from headrace.flow.agent import AgentRun
 from headrace.flow.group import Group
-from headrace.flow.sending import Outbox, Sent
+from headrace.flow.sending import Sent
 from headrace.flow.topic import Topic
-from headrace.tables.rows import KeyGuard, Rows
+from headrace.flow.unit import Unit
+from headrace.tables.rows import Journal, KeyGuard, Rows, roll_back
 from headrace.tables.store import Store
 from headrace.tables.table import Table
 
@@ -23,11 +24,14 @@ class Hand:
         self.is_open = False
         """Whether an event is in hand: tables can be written."""
         self.run: AgentRun | None = None
-        self.outbox: Outbox | None = None
         self.muted_until: Mapping[str, int] = {}
         """Input to offset: the outputs of the events before it were sent before a reset."""
-        self._group = group
-        self._partition = partition
+        self.is_replaying = False
+        """Whether the event in hand is a dead letter that was brought back; its outputs were never sent."""
+        self.group = group
+        self.partition = partition
+        self._unit: Unit | None = None
+        self._journal: Journal = []
         self._cache_rows_max = cache_rows_max
         self._rows: dict[Table[Any, Any], Rows] = {}
 
@@ -37,8 +41,30 @@ class Hand:
             table: Rows(
                 table.row_prefix, table.keys, table.values, store, cache_rows_max=self._cache_rows_max
             )
-            for table in self._group.tables
+            for table in self.group.tables
         }
+
+    def begin(self, unit: Unit) -> None:
+        """What is written and sent from here on belongs to this unit."""
+        self._unit = unit
+
+    def guard_events(self, *, is_guarded: bool) -> None:
+        """Whether the writes of the event in hand can be taken back by themselves."""
+        self.keep()
+        for rows in self._rows.values():
+            rows.journal = self._journal if is_guarded else None
+
+    def keep(self) -> None:
+        """What was written and sent so far stays."""
+        self._journal.clear()
+        if self._unit is not None:
+            self._unit.outbox.keep()
+
+    def roll_back(self) -> None:
+        """Take back what was written and sent since the last `keep`."""
+        roll_back(self._journal)
+        if self._unit is not None:
+            self._unit.outbox.roll_back()
 
     def tables(self) -> Iterable[Rows]:
         """The rows of every table of the task."""
@@ -49,7 +75,7 @@ class Hand:
         rows = self._rows.get(table)
         if rows is None:
             raise OutsideAgent(
-                f"table {table.name} belongs to group {table.group}, the agent to group {self._group.name}",
+                f"table {table.name} belongs to group {table.group}, the agent to group {self.group.name}",
                 hint="Give both the same group=, or send an event to an agent of the table's group.",
             )
         return rows
@@ -80,11 +106,11 @@ class Hand:
     ) -> Sent:
         """Put an event into the unit's outbox. Raises: RecordTooLarge, OutsideAgent between events."""
         run = self._running()
-        assert self.outbox is not None
+        assert self._unit is not None
         envelope = run.output_envelope()
         if self._is_muted(run):
             return Sent(envelope.event_id)
-        self.outbox.add(
+        self._unit.outbox.add(
             topic,
             envelope,
             key=key,
@@ -92,12 +118,15 @@ class Hand:
             type_name=type_name,
             headers=run.output_headers(topic.name, headers),
             partition=partition,
-            keyless_partition=self._partition,
+            keyless_partition=self.partition,
             timestamp_ms=timestamp_ms,
         )
+        self._unit.of(run.agent.name).sent += 1
         return Sent(envelope.event_id)
 
     def _is_muted(self, run: AgentRun) -> bool:
+        if self.is_replaying or not self.muted_until:
+            return False
         place = run.stream.place_in_hand
         return place is not None and place[0].offsets[place[1]] < self.muted_until.get(place[0].topic, 0)
 

@@ -5,8 +5,9 @@ import logging
 from enum import Enum
 
 from headrace.clock import is_set_within
-from headrace.errors import Fenced, HeadraceError, Unavailable
+from headrace.errors import EventError, Fenced, HeadraceError, Unavailable
 from headrace.flow.group import Group
+from headrace.flow.isolation import Isolation
 from headrace.flow.task import Task, Worksite
 from headrace.log.port import Membership
 from headrace.tables.view import PartitionView, ViewState
@@ -20,6 +21,8 @@ class KeeperState(Enum):
     RUNNING = "running"
     WAITING = "waiting"
     """Failed, and about to take over again."""
+    STOPPED = "stopped"
+    """Stands in front of an event that its agent refuses."""
     STOPPING = "stopping"
     DONE = "done"
 
@@ -37,6 +40,7 @@ class Keeper:
         self._site = site
         self._membership = membership
         self._task: Task | None = None
+        self._isolation = Isolation()
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -49,6 +53,7 @@ class Keeper:
     async def run(self) -> None:
         """Keep the task until `stop`, or until the group says that it is another worker's.
 
+        A task that an event stops stands still until then; the worker's other tasks run on.
         Raises: the error of a task that cannot go on.
         """
         failures = 0
@@ -57,6 +62,8 @@ class Keeper:
                 events_before = self._site.figures.events
                 try:
                     await self._run_once()
+                except EventError as error:
+                    await self._stand_still(error)
                 except HeadraceError as error:
                     if not error.is_recoverable:
                         raise
@@ -72,7 +79,7 @@ class Keeper:
     async def _run_once(self) -> None:
         """Run the task; a stop during its take-over cancels it, there is no unit in hand yet."""
         self.view.close(ViewState.RESTORING)
-        self._task = Task(self._site, self.group, self.partition, self.view)
+        self._task = Task(self._site, self.group, self.partition, self.view, self._isolation)
         name = f"task {self.group.name}/{self.partition}"
         running = asyncio.create_task(self._task.run(), name=name)
         stopping = asyncio.create_task(self._stopping.wait(), name=f"stop of {name}")
@@ -90,11 +97,22 @@ class Keeper:
                 await asyncio.wait({running})
             self._task = None
 
+    async def _stand_still(self, error: EventError) -> None:
+        self.state = KeeperState.STOPPED
+        self.view.stop(error)
+        self._count(error)
+        where = f"{self.group.name}/{self.partition}"
+        logger.critical("Task %s stands still, %s: %s", where, type(error).__name__, error)
+        await self._stopping.wait()
+
     def _note(self, error: HeadraceError) -> None:
+        self._count(error)
+        logger.warning("Task %s/%s failed and is closed: %s", self.group.name, self.partition, error)
+
+    def _count(self, error: HeadraceError) -> None:
         kind = type(error).__name__
         counts = self._site.figures.failures
         counts[kind] = counts.get(kind, 0) + 1
-        logger.warning("Task %s/%s failed and is closed: %s", self.group.name, self.partition, error)
 
     async def _may_reopen(self, error: HeadraceError, failures: int) -> bool:
         """Wait before the next take-over; false when the partition is not ours any more."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from headrace.flow.topic import Topic
 
 _RECORD_OVERHEAD_BYTES = 64
+_HEADER_OVERHEAD_BYTES = 4
 
 
 class Sent:
@@ -88,6 +89,12 @@ def current_sender() -> Sender:
     return sender
 
 
+def record_bytes(key: bytes | None, value: bytes | None, headers: Headers) -> int:
+    """How large a record is in the log, rounded up."""
+    headers_bytes = sum(len(name) + len(content) + _HEADER_OVERHEAD_BYTES for name, content in headers)
+    return _RECORD_OVERHEAD_BYTES + len(key or b"") + len(value or b"") + headers_bytes
+
+
 class Outbox:
     """Encoded events by partition, in the order in which they were sent.
 
@@ -95,7 +102,7 @@ class Outbox:
     CloudEvents. An event without a key goes to `keyless_partition` modulo the topic's count.
     """
 
-    __slots__ = ("_app", "_clock", "_partitions", "_record_bytes_max", "appends", "records")
+    __slots__ = ("_app", "_clock", "_partitions", "_recent", "_record_bytes_max", "appends", "records")
 
     def __init__(
         self,
@@ -111,6 +118,7 @@ class Outbox:
         self._clock = clock
         self.appends: dict[TopicPartition, list[Outgoing]] = {}
         self.records = 0
+        self._recent: list[list[Outgoing]] = []
 
     def add(
         self,
@@ -142,7 +150,7 @@ class Outbox:
         time_ms = int(self._clock() * 1000)
         envelope = envelope._replace(time_ms=time_ms)
         written = (*self._envelope_headers(topic, envelope, type_name), *headers)
-        size = self._size(key, value, written)
+        size = record_bytes(key, value, written)
         if size > self._record_bytes_max:
             raise RecordTooLarge(
                 f"an event of {size} bytes is larger than the {self._record_bytes_max} allowed",
@@ -150,19 +158,36 @@ class Outbox:
                 partition=partition,
             )
         record = (key, value, written, time_ms if timestamp_ms is None else timestamp_ms)
-        self.appends.setdefault(TopicPartition(topic.name, partition), []).append(record)
+        records = self.appends.setdefault(TopicPartition(topic.name, partition), [])
+        records.append(record)
+        self._recent.append(records)
         self.records += 1
+
+    def put(self, topic: str, partition: int, record: Outgoing) -> None:
+        """Put a record in that is taken back by nobody."""
+        place = TopicPartition(topic, partition % self._partitions[topic])
+        self.appends.setdefault(place, []).append(record)
+        self.records += 1
+
+    def keep(self) -> None:
+        """What was sent so far stays."""
+        self._recent.clear()
+
+    def roll_back(self) -> None:
+        """Take back what was sent since the last `keep`."""
+        while self._recent:
+            self._recent.pop().pop()
+            self.records -= 1
 
     def _envelope_headers(self, topic: "Topic[Any, Any]", envelope: Envelope, type_name: str) -> Headers:
         if topic.envelope is EnvelopeFormat.COMPACT:
             return encode_envelope(envelope)
         return encode_cloudevent(envelope, source=f"/{self._app}", type_name=type_name or topic.name)
 
-    @staticmethod
-    def _size(key: bytes | None, value: bytes | None, headers: Headers) -> int:
-        headers_bytes = sum(len(name) + len(content) for name, content in headers)
-        return _RECORD_OVERHEAD_BYTES + len(key or b"") + len(value or b"") + headers_bytes
-
     def to_append(self) -> list[Append]:
         """The events as the log's writer takes them."""
-        return [Append(place.topic, place.partition, records) for place, records in self.appends.items()]
+        return [
+            Append(place.topic, place.partition, records)
+            for place, records in self.appends.items()
+            if records
+        ]

@@ -100,6 +100,9 @@ class Stream(AsyncIterator[E]):
         self._index = -1
         self._pause_at = 0
         self._count = 0
+        self._base = 0
+        self._start = 0
+        self._on_finished: Callable[[], None] | None = None
         self._deadline = float("inf")
         self._slice_began = 0.0
         self._chunk: Chunk | None = None
@@ -116,15 +119,19 @@ class Stream(AsyncIterator[E]):
         return await self._next_slice()
 
     async def _next_slice(self) -> E:
+        if self._on_finished is not None and self._index > self._start:
+            self._on_finished()
         while True:
             now = self._clock()
-            if self._index < self._count and (now < self._deadline or not self._index):
+            if self._index < self._count and (now < self._deadline or self._index == self._start):
                 if now - self._slice_began > SLICE_S:
                     await asyncio.sleep(0)
                     self._slice_began = self._clock()
-                self._pause_at = min(self._index + _SLICE_EVENTS, self._count)
+                step = _SLICE_EVENTS if self._on_finished is None else 1
+                self._pause_at = min(self._index + step, self._count)
                 if self._trace is not None:
-                    self._pause_at = min(self._pause_at, self._trace.handed(self._index))
+                    again = self._trace.handed(self._base + self._index) - self._base
+                    self._pause_at = min(self._pause_at, again)
                 return self._values[self._index]  # type: ignore[no-any-return]
             if self._trace is not None:
                 self._trace.finished()
@@ -137,14 +144,29 @@ class Stream(AsyncIterator[E]):
         """The same events with key, headers, offset, partition, timestamp and id."""
         async for value in self:
             assert self._chunk is not None
-            yield Delivery(self._topic, self._chunk, self._index, value)
+            yield Delivery(self._topic, self._chunk, self._base + self._index, value)
 
     # --- what the task does with it
 
-    def hand_out(self, chunk: Chunk, values: Sequence[Any], deadline: float) -> None:
-        """Give a run of events; `asked` tells when the agent wants the next run."""
-        self._chunk, self._values, self._index = chunk, values, 0
+    def hand_out(
+        self,
+        chunk: Chunk,
+        values: Sequence[Any],
+        deadline: float,
+        *,
+        base: int = 0,
+        start: int = 0,
+        on_finished: Callable[[], None] | None = None,
+    ) -> None:
+        """Give a run of events; `asked` tells when the agent wants the next run.
+
+        Shape: `values[0]` is the event at index `base` of the chunk; the run begins with
+        `values[start]`. `on_finished` is called whenever an event is finished.
+        """
+        self._chunk, self._values, self._base = chunk, values, base
+        self._index = self._start = start
         self._count, self._deadline, self._pause_at = len(values), deadline, 0
+        self._on_finished = on_finished
         self._slice_began = self._clock()
         if self._trace is not None:
             self._trace.begin(chunk)
@@ -152,9 +174,13 @@ class Stream(AsyncIterator[E]):
         self._has_run.set()
 
     async def asked(self) -> int:
-        """How many events of the run are finished, once the agent asks for more."""
+        """How many events of the run are finished, once the agent asks for more or has ended."""
         await self._asks.wait()
         return self._index
+
+    def end(self) -> None:
+        """Wake who waits for the agent: it will not ask any more."""
+        self._asks.set()
 
     def stop_early(self) -> None:
         """Let the run end at the next event that is asked for."""
@@ -162,11 +188,16 @@ class Stream(AsyncIterator[E]):
         self._pause_at = min(self._pause_at, self._index + 1)
 
     @property
+    def index(self) -> int:
+        """Index into the run's values of the event that was handed out last."""
+        return self._index
+
+    @property
     def place_in_hand(self) -> tuple[Chunk, int] | None:
         """The chunk and index of the event in hand; None between runs."""
         if self._chunk is None or self._asks.is_set():
             return None
-        return self._chunk, self._index
+        return self._chunk, self._base + self._index
 
     def __getattr__(self, name: str) -> NoReturn:
         if name in _UNSUPPORTED:

@@ -7,7 +7,7 @@ then; (3) the inputs. So nothing can be appended behind the reader's back.
 import asyncio
 from collections.abc import Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 from headrace.clock import Clock
@@ -44,10 +44,13 @@ class Held:
     is_position_durable: bool
     """False when an input starts where nothing in the changelog says so yet."""
     clock: Clock
+    parked: Mapping[str, InputPosition] = field(default_factory=dict)
+    """Inputs that the group once had: where to go on should it have them again."""
 
-    def position(self, partition: int) -> Position:
-        """The position of the store's rows."""
-        return Position({TopicPartition(t, partition): at.offset_next for t, at in self.inputs.items()})
+    def position(self, partition: int, *, hidden: str = "") -> Position:
+        """The position of the store's rows in its inputs, but for one that only the task knows of."""
+        inputs = self.inputs.items()
+        return Position({TopicPartition(t, partition): at.offset_next for t, at in inputs if t != hidden})
 
     def mark(self, record: PositionRecord, changelog_offset_next: int) -> bytes:
         """The mark of a store that has this unit, and with it all of the changelog up to there."""
@@ -114,6 +117,8 @@ async def take_over(
             held.inputs, held.is_position_durable = await _starting_inputs(
                 log, group, partition, topics, last
             )
+            known_inputs = input_offsets(last).items()
+            held.parked = {name: at for name, at in known_inputs if name not in held.inputs}
             if last is not None:
                 held.unit, held.reset = last.unit, last.reset
             return held
@@ -166,7 +171,7 @@ async def _starting_inputs(
     last: PositionRecord | None,
 ) -> tuple[dict[str, InputPosition], bool]:
     """Where each input goes on, verified against the log; and whether the changelog already says so."""
-    places = {name: TopicPartition(name, partition) for name in group.inputs}
+    places = {name: TopicPartition(name, partition) for name in (*group.inputs, group.replay)}
     ranges = await log.offsets(list(places.values()))
     known = input_offsets(last)
     inputs: dict[str, InputPosition] = {}

@@ -8,7 +8,7 @@ from headrace.events.envelope import EnvelopeFormat
 from headrace.events.event import Event
 from headrace.events.key import BytesKey, KeyCodec, key_codec
 from headrace.events.partitioner import Partitioner
-from headrace.events.value import ValueCodec, topic_codec
+from headrace.events.value import Upcast, ValueCodec, topic_codec
 from headrace.flow.sending import Sent, current_sender
 from headrace.log.port import TopicSpec
 
@@ -35,12 +35,13 @@ class Topic(Generic[K, V]):
         spec: TopicSpec | None = None,
         partitioner: Partitioner = Partitioner.MURMUR2,
         envelope: EnvelopeFormat = EnvelopeFormat.COMPACT,
+        upcast: Upcast | None = None,
     ) -> None:
         self.name = name
         self.is_keyed = key_type is not None
         """Whether every event must carry a key."""
         self.keys: KeyCodec[Any] = key_codec(key_type) if key_type is not None else BytesKey()
-        self.values: ValueCodec[Any] = topic_codec(value_type)
+        self.values: ValueCodec[Any] = topic_codec(value_type, upcast)
         self.spec = spec or TopicSpec(name=name)
         self.partitioner = partitioner
         self.envelope = envelope

@@ -6,10 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from headrace.errors import RecordTooLarge, UnencodableValue
 from headrace.events.position import Position
-from headrace.flow.sending import Outbox
+from headrace.flow.deadletter import Letter
+from headrace.flow.figures import AgentFigures
+from headrace.flow.group import Group
+from headrace.flow.sending import Outbox, record_bytes
 from headrace.flow.stream import SLICE_S
-from headrace.log.port import Append, Outgoing
+from headrace.log.port import Append, Chunk, Outgoing
 from headrace.tables.changelog import POSITION_KEY, InputPosition, PositionRecord, Reset, encode_position
 from headrace.tables.rows import Rows
 from headrace.tables.store import Row
@@ -25,21 +29,64 @@ class Unit:
         number: int,
         outbox: Outbox,
         inputs: Mapping[str, InputPosition],
+        *,
         reset: Reset | None = None,
+        parked: Mapping[str, InputPosition] | None = None,
+        dead_letters: str = "",
+        dead_letter_bytes_max: int | None = None,
     ) -> None:
         self.number = number
         self.outbox = outbox
         self.inputs = dict(inputs)
         self._reset = reset
         self.events = 0
+        self.place = ("", -1)
+        """Input and offset of its last event."""
+        self.agents: dict[str, AgentFigures] = {}
+        """What each agent did in it."""
+        self.dead_letters = 0
+        self._parked = parked or {}
+        self._dead_letters = dead_letters
+        self._dead_letter_bytes_max = dead_letter_bytes_max
 
-    def reached(self, topic: str, offset_next: int) -> None:
-        """Note how far an input is finished by every agent."""
+    def of(self, agent: str) -> AgentFigures:
+        """The figures of an agent."""
+        if agent not in self.agents:
+            self.agents[agent] = AgentFigures()
+        return self.agents[agent]
+
+    def finished(self, chunk: Chunk, events: int) -> None:
+        """Note how far an input is finished by every agent: so many events of this chunk."""
+        topic = chunk.topic
+        offset_next = chunk.offsets[events] if events < len(chunk) else chunk.offset_next
         self.inputs[topic] = InputPosition(self.inputs[topic].topic_id, offset_next)
+        self.events += events
+        if events:
+            self.place = (topic, chunk.offsets[events - 1])
+
+    def bury(self, letter: Letter, *, by: Iterable[str]) -> None:
+        """Put a dead letter in. Raises: RecordTooLarge when the dead-letter topic does not take it."""
+        headers = letter.to_headers()
+        size = record_bytes(letter.key, letter.value, headers)
+        if self._dead_letter_bytes_max is not None and size > self._dead_letter_bytes_max:
+            raise RecordTooLarge(
+                f"an event was refused ({letter.error}: {letter.reason}), and as a dead letter it has {size} "
+                f"bytes, where {self._dead_letters} takes {self._dead_letter_bytes_max}",
+                hint=f"Raise max.message.bytes of {self._dead_letters}, then restart the worker.",
+                topic=letter.topic,
+                partition=letter.partition,
+                offset=letter.offset,
+            )
+        record = (letter.key, letter.value, headers, letter.at_ms)
+        self.outbox.put(self._dead_letters, letter.partition, record)
+        self.dead_letters += 1
+        for agent in by:
+            self.of(agent).dead_letters += 1
 
     def record(self) -> PositionRecord:
         """The position record that ends the unit."""
-        return PositionRecord(self.number, self.inputs, self._reset and self._reset.passed(self.inputs))
+        inputs = {**self._parked, **self.inputs}
+        return PositionRecord(self.number, inputs, self._reset and self._reset.passed(inputs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +95,7 @@ class SealedUnit:
 
     record: PositionRecord
     position: Position
-    events: int
+    unit: Unit
     rows: Sequence[Row]
     writes: Sequence[tuple[Rows, dict[Any, Any]]]
     """The same rows as the agents wrote them, by table."""
@@ -56,27 +103,39 @@ class SealedUnit:
     """Changelog first; its last record is the position record."""
 
 
-async def seal(unit: Unit, tables: Iterable[Rows], *, changelog: str, partition: int) -> SealedUnit:
-    """The unit encoded, in slices of under 2 ms. Raises: UnencodableValue."""
+async def seal(unit: Unit, tables: Iterable[Rows], *, group: Group, partition: int) -> SealedUnit:
+    """The unit encoded, in slices of under 2 ms.
+
+    Raises: UnencodableValue, and then the unit's writes are forgotten.
+    """
     writes = [(rows, changed) for rows in tables if (changed := rows.seal())]
+    try:
+        rows = await _encoded(writes)
+    except UnencodableValue:
+        for table_rows, changed in writes:
+            table_rows.unseal(changed)
+        raise
     time_ms = int(time.time() * 1000)
+    record = unit.record()
+    records: list[Outgoing] = [(key, row, (), time_ms) for key, row in rows]
+    records.append((POSITION_KEY, encode_position(record), (), time_ms))
+    return SealedUnit(
+        record=record,
+        position=record.position(partition, hidden=group.replay),
+        unit=unit,
+        rows=rows,
+        writes=writes,
+        appends=[Append(group.changelog, partition, records), *unit.outbox.to_append()],
+    )
+
+
+async def _encoded(writes: Sequence[tuple[Rows, dict[Any, Any]]]) -> list[Row]:
     rows: list[Row] = []
-    records: list[Outgoing] = []
     began = time.perf_counter()
     for table_rows, changed in writes:
         for row in table_rows.encode(changed):
             rows.append(row)
-            records.append((row[0], row[1], (), time_ms))
             if not len(rows) % _SLICE_ROWS and time.perf_counter() - began > SLICE_S:
                 await asyncio.sleep(0)
                 began = time.perf_counter()
-    record = unit.record()
-    records.append((POSITION_KEY, encode_position(record), (), time_ms))
-    return SealedUnit(
-        record=record,
-        position=record.position(partition),
-        events=unit.events,
-        rows=rows,
-        writes=writes,
-        appends=[Append(changelog, partition, records), *unit.outbox.to_append()],
-    )
+    return rows

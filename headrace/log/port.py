@@ -73,6 +73,20 @@ class Chunk:
     def __len__(self) -> int:
         return len(self.offsets)
 
+    def head(self, stop: int) -> "Chunk":
+        """The same run up to before record `stop`, which must be there."""
+        return Chunk(
+            self.topic,
+            self.partition,
+            self.offsets[:stop],
+            self.timestamps_ms[:stop],
+            self.keys[:stop],
+            self.values[:stop],
+            self.headers[:stop],
+            self.offsets[stop],
+            self.high_watermark,
+        )
+
     def tail(self, start: int) -> "Chunk":
         """The same run without its first `start` records."""
         return Chunk(
@@ -176,6 +190,9 @@ class Log(Protocol):
 
     async def describe(self, names: Sequence[str]) -> Mapping[str, TopicInfo]:
         """The topics that exist among these; the others are left out."""
+
+    async def record_limits(self, names: Sequence[str]) -> Mapping[str, int]:
+        """The largest record that each of these takes, in bytes; one that may not be asked is left out."""
 
     async def topics(self) -> Sequence[TopicInfo]:
         """Every topic, in name order, internal ones left out."""

@@ -19,6 +19,9 @@ class _Absent:
 ABSENT: Final = _Absent()
 _UNKNOWN: Final = _Absent()
 
+Journal = list[tuple[dict[Any, Any], Any, Any]]
+"""What each write of the event in hand replaced: the open unit's rows, key, what was there."""
+
 
 class TaskRows(Protocol):
     """The tables of the task whose agent runs now."""
@@ -57,6 +60,8 @@ class Rows:
         self._store = store
         self._generation_rows_max = max(1, cache_rows_max // 2)
         self.fresh: dict[Any, Any] = {}
+        self.journal: Journal | None = None
+        """Where writes are noted while events are guarded."""
         self._sealed: deque[dict[Any, Any]] = deque()
         self._young: dict[Any, Any] = {}
         self._old: dict[Any, Any] = {}
@@ -102,12 +107,20 @@ class Rows:
         self.values.check(value)
         if key not in self.fresh and key not in self._young:
             guard.check(self.keys.to_wire(key))
+        if self.journal is not None:
+            self.journal.append((self.fresh, key, self.fresh.get(key, _UNKNOWN)))
         self.fresh[key] = value if self.values.is_immutable else self.values.encode(value)
 
     def remove(self, key: Any, guard: "KeyGuard") -> None:
         """Delete a row in the open unit; nothing happens when there is none. Raises: ForeignKey."""
         guard.check(self.keys.to_wire(key))
+        if self.journal is not None:
+            self.journal.append((self.fresh, key, self.fresh.get(key, _UNKNOWN)))
         self.fresh[key] = ABSENT
+
+    def drop(self) -> None:
+        """Forget the open unit's writes."""
+        self.fresh = {}
 
     def seal(self) -> dict[Any, Any]:
         """End the open unit's writes: they stay readable here, and are to be encoded by `encode`."""
@@ -119,6 +132,14 @@ class Rows:
             # A stale row in _old is hidden by the one in _young until the next rotation drops it.
             self._young.update(unit)
         return unit
+
+    def unseal(self, unit: dict[Any, Any]) -> None:
+        """Forget the writes of the unit that was sealed last: it will not be committed."""
+        if unit:
+            assert self._sealed.popleft() is unit
+            for key in unit:
+                self._young.pop(key, None)
+                self._old.pop(key, None)
 
     def encode(self, unit: dict[Any, Any]) -> Iterator[Row]:
         """The rows of a sealed unit as bytes."""
@@ -152,6 +173,16 @@ class Rows:
                 merged[raw_key] = self.values.encode(kept) if self.values.is_immutable else kept
         for raw_key in sorted(merged):
             yield self.keys.from_store(raw_key), self.values.decode(merged[raw_key])
+
+
+def roll_back(journal: Journal) -> None:
+    """Take back the writes that are noted, newest first."""
+    while journal:
+        rows, key, before = journal.pop()
+        if before is _UNKNOWN:
+            del rows[key]
+        else:
+            rows[key] = before
 
 
 class KeyGuard:

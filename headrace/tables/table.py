@@ -6,7 +6,7 @@ from typing import Any, Generic, NoReturn, Protocol, TypeVar, overload
 
 from headrace.errors import DeclarationError, NotSupported, OutsideAgent
 from headrace.events.key import key_codec
-from headrace.events.value import row_codec
+from headrace.events.value import Upcast, row_codec
 from headrace.tables.rows import ABSENT, Rows, active_rows
 
 K = TypeVar("K")
@@ -42,6 +42,7 @@ class Table(Generic[K, V]):
         value_type: Any,
         default: Callable[[], V] | None = None,
         group: str = "main",
+        upcast: Upcast | None = None,
     ) -> None:
         if not name or "\0" in name or not name.isprintable():
             raise DeclarationError(f"{name!r} cannot be a table's name")
@@ -50,7 +51,7 @@ class Table(Generic[K, V]):
         self.default = default
         self.key_type = key_type
         self.keys = key_codec(key_type)
-        self.values = row_codec(value_type)
+        self.values = row_codec(value_type, upcast)
         self.row_prefix = name.encode() + b"\0"
 
     def __repr__(self) -> str:

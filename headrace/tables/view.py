@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from enum import Enum
 
-from headrace.errors import NotOwner, StillRecovering
+from headrace.errors import HeadraceError, NotOwner, PartitionStopped, StillRecovering
 from headrace.events.position import Position, TopicPartition
 from headrace.tables.store import Snapshot, Store
 
@@ -19,6 +19,8 @@ class ViewState(Enum):
 
     RESTORING = "restoring"
     SERVING = "serving"
+    STOPPED = "stopped"
+    """It stands in front of an event that is refused."""
     CLOSED = "closed"
 
 
@@ -43,11 +45,20 @@ class PartitionView:
         """What the rows contain: next offsets of the task's inputs."""
         self.input_ends: dict[TopicPartition, int] = {}
         """Where each input ended when it was last read: what the position lags behind."""
+        self.replay_offset_next = 0
+        """How far the task is in its hidden replay input, which its position does not name."""
         self.restore_start = 0
         self.restore_offset = 0
         self.restore_end = 0
+        self.stopped_by: HeadraceError | None = None
+        """What the partition stands still for."""
         self._store: Store | None = None
         self._layers: tuple[Layer, ...] = ()  # newest first
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it answers, or stands still until somebody has corrected what refuses an event."""
+        return self.state in (ViewState.SERVING, ViewState.STOPPED)
 
     def serve(self, store: Store, position: Position) -> None:
         """Begin to answer, from a store that stands at this position."""
@@ -61,6 +72,11 @@ class PartitionView:
         self.state, self._store, self._layers = state, None, ()
         self.served.clear()
         self._wake()
+
+    def stop(self, error: HeadraceError) -> None:
+        """Stop answering: the partition stands still because of this error."""
+        self.stopped_by = error
+        self.close(ViewState.STOPPED)
 
     def publish(self, layer: Layer, position: Position) -> None:
         """Show a committed unit: its rows and the position they stand for."""
@@ -109,6 +125,8 @@ class PartitionView:
             where = f"partition {self.partition} of group {self.group}"
             if self.state is ViewState.RESTORING:
                 raise StillRecovering(f"{where} is being restored")
+            if self.stopped_by is not None and self.state is ViewState.STOPPED:
+                raise PartitionStopped(f"{where} stands still: {type(self.stopped_by).__name__}")
             raise NotOwner(f"{where} is not served by this worker")
         return self._store
 

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 import headrace
+from headrace.flow.policy import Policy
 
 
 class Bought(headrace.Event, frozen=True):
@@ -47,11 +48,11 @@ def declare_shop(*, partitions: int = 2, buys: dict[str, Any] | None = None) -> 
     )
 
 
-def open_shop(**options: Any) -> Shop:
+def open_shop(*, on_error: Policy | None = None, **options: Any) -> Shop:
     """A shop whose agent adds up purchases, and sends a receipt for each of 10 cents' multiples."""
     shop = declare_shop(**options)
 
-    @shop.app.agent(shop.buys)
+    @shop.app.agent(shop.buys, on_error=on_error)
     async def earn(events: headrace.Stream[Bought]) -> None:
         async for event in events:
             shop.balances[event.who] = shop.balances[event.who].plus(event)

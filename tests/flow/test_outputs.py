@@ -71,7 +71,7 @@ def shop_that_raises_after_sending() -> Shop:
     """Its agent sends and writes, and raises at the purchase of 13 cents."""
     shop = declare_shop(partitions=1)
 
-    @shop.app.agent(shop.buys)
+    @shop.app.agent(shop.buys, on_error=headrace.Stop())
     async def earn(events: headrace.Stream[Bought]) -> None:
         async for event in events:
             shop.balances[event.who] = shop.balances[event.who].plus(event)
@@ -86,7 +86,7 @@ async def test_nothing_of_a_unit_is_visible_when_its_handler_raises() -> None:
     shop, log = shop_that_raises_after_sending(), SimulatedLog()
     async with running(shop.app, log=log, settings=quick()) as service:
         await service.send(shop.buys, Bought(1, 13), key=1)
-        error = await service.failure()
+        error = await service.standstill()
     assert isinstance(error, errors.HandlerError)
     assert await committed(log, shop.receipts) == []
     assert isinstance(error.__cause__, ValueError)
@@ -100,7 +100,7 @@ async def test_what_a_sealed_unit_sent_is_visible_though_a_later_handler_raises(
         await service.send(shop.buys, Bought(1, 1), key=1)
         await service.until_applied()
         await service.send(shop.buys, Bought(1, 13), key=1)
-        assert isinstance(await service.failure(), errors.HandlerError)
+        assert isinstance(await service.standstill(), errors.HandlerError)
     assert [d.value.cents for d in await committed(log, shop.receipts)] == [1]
 
 

@@ -52,7 +52,7 @@ async def test_a_fenced_task_that_is_another_workers_gives_up_and_does_not_fence
     async with running(shop.app, log=log):
         pass
     declared = shop.app.declarations
-    topics = await log.describe(["buys", "receipts", "shop.main.changelog"])
+    topics = await log.describe(["buys", "receipts", "shop.main.changelog", "shop.main.replay"])
     (group,) = form_groups("shop", declared.agents, [shop.balances], topics, frozenset())
     site = Worksite(
         app="shop", log=log, engine=MemoryEngine(), settings=quick(), topics=topics, figures=FlowFigures()

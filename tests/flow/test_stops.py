@@ -29,12 +29,13 @@ async def given(log: SimulatedLog, *records: tuple[bytes | None, bytes | None]) 
 async def test_an_event_that_cannot_be_read_stops_the_partition_and_all_before_it_is_committed(
     before: int, bad: tuple[bytes | None, bytes | None], said: str
 ) -> None:
-    shop, log = open_shop(partitions=1), SimulatedLog()
+    shop, log = open_shop(partitions=1, on_error=headrace.Stop()), SimulatedLog()
     await given(log, *[(b"1", KEYED)] * before, bad, (b"1", KEYED))
-    with pytest.raises(errors.DecodeError, match=said) as caught:
-        async with running(shop.app, log=log) as service:
-            raise await service.failure()
-    assert (caught.value.topic, caught.value.partition, caught.value.offset) == ("buys", 0, before)
+    async with running(shop.app, log=log) as service:
+        error = await service.standstill()
+    assert isinstance(error, errors.DecodeError)
+    assert said in str(error)
+    assert (error.topic, error.partition, error.offset) == ("buys", 0, before)
     changelog = log.cluster.partition(TopicPartition("shop.main.changelog", 0))
     records = zip(changelog.keys, changelog.values, strict=True)
     rows = [value for key, value in records if key and value and key[0]]
@@ -52,7 +53,7 @@ async def test_an_agent_that_returns_is_named() -> None:
 
     async with running(shop.app) as service:
         await service.send_all(shop.buys, by_key(purchases(3)))
-        error = await service.failure()
+        error = await service.standstill()
     assert isinstance(error, errors.AgentReturned)
     assert "agent impatient returned" in str(error)
     assert (error.topic, error.partition, error.offset) == ("buys", 0, 0)
@@ -65,9 +66,11 @@ async def test_an_agent_that_never_asks_is_named_before_anything_is_served() -> 
     async def idle(events: headrace.Stream[Bought]) -> None:
         return
 
-    with pytest.raises(errors.AgentReturned, match="idle returned"):
-        async with running(shop.app) as service:
-            raise await service.failure()
+    async with running(shop.app) as service:
+        error = await service.standstill()
+        assert service.runtime.views()[0].position == headrace.Position()
+    assert isinstance(error, errors.AgentReturned)
+    assert "idle returned" in str(error)
 
 
 async def test_an_event_in_the_wrong_partition_is_named_with_both_partitions() -> None:
@@ -75,7 +78,7 @@ async def test_an_event_in_the_wrong_partition_is_named_with_both_partitions() -
     home = shop.buys.partitioner.place(b"1", 2)
     async with running(shop.app) as service:
         await service.append("buys", b"1", KEYED, partition=1 - home)
-        error = await service.failure()
+        error = await service.standstill()
     assert isinstance(error, errors.PartitionerMismatch)
     assert f"belongs to partition {home} by murmur2" in str(error)
     assert error.partition == 1 - home
@@ -141,13 +144,13 @@ async def test_an_event_nested_beyond_what_the_decoder_follows_stops_its_partiti
     app = headrace.App("deep")
     things: headrace.Topic[str, list[Any]] = app.topic("things", key_type=str, value_type=list, partitions=1)
 
-    @app.agent(things)
+    @app.agent(things, on_error=headrace.Stop)
     async def ignore(events: headrace.Stream[list[Any]]) -> None:
         async for _ in events:
             pass
 
     async with running(app) as service:
         await service.append("things", b"k", b"[" * 100_000 + b"]" * 100_000)
-        failure = await service.failure()
+        failure = await service.standstill()
     assert isinstance(failure, errors.DecodeError)
     assert (failure.topic, failure.partition, failure.offset) == ("things", 0, 0)

@@ -242,7 +242,7 @@ async def test_a_row_that_no_longer_fits_its_type_is_named_with_its_key() -> Non
         source: headrace.Topic[int, bytes] = app.topic("in", key_type=int, partitions=1)
         rows = app.Table("rows", key_type=int, value_type=value_type)
 
-        @app.agent(source)
+        @app.agent(source, on_error=headrace.Stop)
         async def write(events: headrace.Stream[bytes]) -> None:
             async for delivery in events.events():
                 if rows.get(delivery.key) is None:
@@ -257,6 +257,7 @@ async def test_a_row_that_no_longer_fits_its_type_is_named_with_its_key() -> Non
     app, source = declare(Wider, Wider(1, "EUR"))
     async with running(app, log=log, engine=engine) as service:
         await service.send(source, b"", key=41)
-        error = await service.failure()
-    assert isinstance(error, headrace.errors.RowMismatch)
+        error = await service.standstill()
+    assert isinstance(error.__cause__, headrace.errors.RowMismatch)
     assert "the row 41 of table rows cannot be read" in str(error)
+    assert "upcast=" in str(error)

@@ -38,6 +38,7 @@ class Worker:
         self.data = folder / instance
         self.address = f"127.0.0.1:{free_port()}"
         self.lines: list[str] = []
+        self._wrote = asyncio.Event()
         program = [sys.executable, "-m", "faust"] if by_faust else [sys.executable, "-m", "headrace"]
         self._command = [*program, "-A", app, "worker", "-l", "info"]
         self.environment = {
@@ -68,6 +69,8 @@ class Worker:
         assert process.stderr is not None
         async for line in process.stderr:
             self.lines.append(line.decode(errors="replace").rstrip())
+            wrote, self._wrote = self._wrote, asyncio.Event()
+            wrote.set()
             if READY in self.lines[-1]:
                 ready.set()
 
@@ -81,6 +84,12 @@ class Worker:
         is_ready = ready.done()
         ready.cancel()
         assert is_ready, f"{self.instance} did not become ready:\n" + self.tail()
+
+    async def until_said(self, words: str, timeout_s: float = _START_TIMEOUT_S) -> None:
+        """Return once the worker has written a line with these words."""
+        async with asyncio.timeout(timeout_s):
+            while not any(words in line for line in self.lines):
+                await self._wrote.wait()
 
     async def kill(self) -> None:
         """kill -9."""

@@ -68,6 +68,10 @@ class EmbeddedLog:
         """The topics that exist among these."""
         return await self._reading.run(topics.describe, names)
 
+    async def record_limits(self, names: Sequence[str]) -> Mapping[str, int]:
+        """The largest record that each of these takes."""
+        return await self._reading.run(topics.record_limits, names)
+
     async def topics(self) -> Sequence[TopicInfo]:
         """Every topic, in name order."""
         return await self._reading.run(topics.every_topic)

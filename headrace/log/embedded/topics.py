@@ -78,6 +78,12 @@ def describe(db: sqlite3.Connection, names: Sequence[str]) -> Mapping[str, Topic
     return {info.name: info for info in found if info is not None}
 
 
+def record_limits(db: sqlite3.Connection, names: Sequence[str]) -> Mapping[str, int]:
+    """The largest record that each of these takes."""
+    known = dict(db.execute("SELECT name, record_bytes_max FROM topics"))
+    return {name: known[name] for name in names if name in known}
+
+
 def every_topic(db: sqlite3.Connection) -> Sequence[TopicInfo]:
     """All topics in name order."""
     return [

@@ -64,6 +64,11 @@ class KafkaLog:
         """See `Log.describe`."""
         return await self._admin.describe(names)
 
+    async def record_limits(self, names: Sequence[str]) -> Mapping[str, int]:
+        """See `Log.record_limits`."""
+        limits = {name: await self._admin.batch_bytes_max(name) for name in names}
+        return {name: limit for name, limit in limits.items() if limit is not None}
+
     async def topics(self) -> Sequence[TopicInfo]:
         """See `Log.topics`."""
         return await self._admin.topics()

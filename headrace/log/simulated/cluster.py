@@ -70,6 +70,11 @@ class Topic:
         self.info = TopicInfo(spec.name, topic_id, partitions)
         self.partitions = [Partition() for _ in range(partitions)]
 
+    @property
+    def record_bytes_max(self) -> int:
+        """The largest record it takes."""
+        return self.spec.record_bytes_max or RECORD_BYTES_MAX
+
 
 class SimulatedCluster:
     """What the workers of a simulation have in common."""
@@ -108,6 +113,12 @@ class SimulatedCluster:
         if topic is not None and spec.partitions not in (None, topic.info.partitions):
             raise TopicMismatch(
                 f"the topic has {topic.info.partitions} partitions, {spec.partitions} are declared",
+                topic=spec.name,
+            )
+        if topic is not None and topic.record_bytes_max < (spec.record_bytes_max or 0):
+            raise TopicMismatch(
+                f"it takes records of up to {topic.record_bytes_max} bytes, "
+                f"and {spec.record_bytes_max} are needed",
                 topic=spec.name,
             )
 
@@ -175,7 +186,7 @@ class SimulatedCluster:
         at = TopicPartition(append.topic, append.partition)
         if topic is None or not 0 <= append.partition < topic.info.partitions:
             raise RecordRefused("there is no such partition to append to", **at._asdict())
-        limit = topic.spec.record_bytes_max or RECORD_BYTES_MAX
+        limit = topic.record_bytes_max
         for key, value, headers, _ in append.records:
             if topic.spec.is_compacted and key is None:
                 raise RecordRefused("a compacted topic takes no record without a key", **at._asdict())

@@ -38,6 +38,11 @@ class SimulatedLog:
         await self.cluster.hop()
         return {name: self.cluster.topics[name].info for name in names if name in self.cluster.topics}
 
+    async def record_limits(self, names: Sequence[str]) -> Mapping[str, int]:
+        """The largest record that each of these takes."""
+        await self.cluster.hop()
+        return {name: self.cluster.topics[name].record_bytes_max for name in names}
+
     async def topics(self) -> Sequence[TopicInfo]:
         """Every topic, in name order."""
         await self.cluster.hop()

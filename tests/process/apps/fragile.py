@@ -7,7 +7,7 @@ numbers: headrace.Topic[str, int] = app.topic("numbers", key_type=str, value_typ
 sums: headrace.Table[str, int] = app.Table("sums", key_type=str, value_type=int, default=int)
 
 
-@app.agent(numbers)
+@app.agent(numbers, on_error=headrace.Stop)
 async def add(events: headrace.Stream[int]) -> None:
     """Add up, and fail at 13."""
     async for number in events:
