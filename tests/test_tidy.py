@@ -47,7 +47,7 @@ QUIET_TESTS = (
     "tests.contract",
     "tests.simulation",
     "tests.testing",
-    "tests.reference",
+    "tests.reference_pages",
     "tests.http",
 )
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "misc", "types"}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from headrace.app import App
 from headrace.errors import HeadraceError
 from headrace.events.position import TopicPartition
+from headrace.flow.deadletter import replay_name
 from headrace.flow.group import changelog_name
 from headrace.tables.view import PartitionView, ViewState
 from headrace.testing.items import CrashPoint
@@ -84,7 +85,7 @@ class World:
             return False
         if await worker.owes(await self._assigned(worker)):
             return True
-        behind = sum(not self._has_caught_up(view) for view in worker.views())
+        behind = sum(not self._has_caught_up(worker.app, view) for view in worker.views())
         # As many of its tasks wait for time to pass as are behind: nothing more happens by itself.
         return behind > worker.clock.waiting
 
@@ -98,9 +99,13 @@ class World:
         by_changelog = {changelog_name(app_id, name): name for name in names}
         return {by_changelog[topic]: numbers for topic, numbers in assignment.partitions.items()}
 
-    def _has_caught_up(self, view: PartitionView) -> bool:
+    def _has_caught_up(self, app: App, view: PartitionView) -> bool:
+        if view.state is ViewState.STOPPED:
+            return True
+        replay = TopicPartition(replay_name(app.declarations.app_id, view.group), view.partition)
+        reached = {**view.position, replay: view.replay_offset_next}
         return view.state is ViewState.SERVING and all(
-            offset >= self.end(place) for place, offset in view.position.items()
+            offset >= self.end(place) for place, offset in reached.items()
         )
 
     def end(self, place: TopicPartition) -> int:
@@ -113,7 +118,7 @@ class World:
             if worker.is_running and await worker.owes(await self._assigned(worker)):
                 found.append(f"{worker.instance} is taking its tasks over")
             for view in worker.views():
-                if not self._has_caught_up(view):
+                if not self._has_caught_up(worker.app, view):
                     found.append(
                         f"{worker.instance} {view.group}/{view.partition} is {view.state.value} "
                         f"at {view.position}"
@@ -201,7 +206,9 @@ class World:
             found.append(
                 f"{where}: {len(differing)} rows are not those of the changelog, first {differing[0]!r}"
             )
+        reached = {place.topic: offset for place, offset in view.position.items()}
+        reached[replay_name(app.declarations.app_id, view.group)] = view.replay_offset_next
         for name, offset in history.ends.items():
-            if view.position[TopicPartition(name, view.partition)] < offset:
+            if reached.get(name, offset) < offset:
                 found.append(f"{where}: the position of {name} is behind its last unit's, {offset}")
         return found
