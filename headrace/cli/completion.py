@@ -46,6 +46,11 @@ def topic_names(ctx: click.Context, _: click.Parameter, begun: str) -> list[Comp
 
 def _declared(ctx: click.Context, kind: str, begun: str) -> list[CompletionItem]:
     name = ctx.find_root().params.get("app")
-    declared = getattr(find_app(name), "declarations", None) if name else None
+    if not name:
+        return []
+    try:
+        declared = getattr(find_app(name), "declarations", None)
+    except Exception:  # noqa: BLE001  (an app that does not import has no names to offer; a command says why)
+        return []
     names = getattr(declared, kind, {})
     return [CompletionItem(each) for each in names if each.startswith(begun)]

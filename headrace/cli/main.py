@@ -40,10 +40,12 @@ class Program(_Group):
 
     _arguments: Sequence[str] = ()
     _is_imported = False
+    _is_completing = False
 
     def make_context(self, info_name: str, args: Any, **extra: Any) -> click.Context:  # type: ignore[override]
         """Import the app on the way, so that its own commands are known."""
         self._arguments, self._is_imported = list(args), False
+        self._is_completing = bool(extra.get("resilient_parsing"))
         context: click.Context = super().make_context(info_name, args, **extra)
         return context
 
@@ -63,6 +65,8 @@ class Program(_Group):
         try:
             find_app(app)
         except Exception as error:
+            if self._is_completing:
+                return  # somebody is typing: what is known without the app can still be completed
             raise AppNotImported(app, error) from error
 
 

@@ -4,8 +4,9 @@ import os
 import platform
 import socket
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
 
+from faust import Worker as FaustWorker
 from faust.cli.worker import worker as faust_worker
 from mode import Worker
 from mode.utils.logging import level_name
@@ -18,7 +19,14 @@ from headrace.settings import Settings
 
 
 class worker(faust_worker):
-    """Run a worker of the app until it is told to stop (SIGTERM, Ctrl-C)."""
+    """Run a worker of the app until it is told to stop (SIGTERM, Ctrl-C).
+
+    Exit status: 0 stopped as told, 1 it could not go on and said why, 2 a setting is wrong.
+
+    \b
+    Example:
+      headrace -A app.shop worker -l info
+    """
 
     daemon = True
     redirect_stdouts = True
@@ -43,6 +51,8 @@ class worker(faust_worker):
         """Write the banner, unless every line has to be JSON."""
         if self.settings_of_run is None or self.settings_of_run.log_format == "text":
             super().on_worker_created(worker)
+        else:
+            cast(FaustWorker, worker).spinner = None  # it draws with control characters
 
     def faust_ident(self) -> str:
         """The banner's title."""
