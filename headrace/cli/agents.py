@@ -31,12 +31,12 @@ class Agents(Command):
 class Reset(Command):
     """Refused for now: rebuilding tables from their inputs is not part of headrace yet."""
 
+    example = "-A app.shop verify"
+
     async def answer(self) -> ExitStatus:
         """Say what to do instead."""
-        click.echo(
-            "headrace: `reset` is not part of headrace yet, and Faust's would delete files that a worker "
+        raise click.UsageError(
+            "`reset` is not part of headrace yet, and Faust's would delete files that a worker "
             "uses. To rebuild a store from its changelog, stop the worker and remove its folder below "
-            "HEADRACE_DATA.",
-            err=True,
+            "HEADRACE_DATA."
         )
-        return ExitStatus.MISUSE

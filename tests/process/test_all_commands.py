@@ -58,7 +58,7 @@ def example(command: click.Command) -> list[str]:
 
 def test_the_walk_meets_the_commands_that_there_are() -> None:
     assert {"worker", "topics", "get", "dead-letters replay", "new", "completion"} <= COMMANDS.keys()
-    assert all(str(command.callback.__module__).startswith("headrace.") for command in COMMANDS.values())  # type: ignore[union-attr]
+    assert all(str(command.callback.__module__).startswith("headrace.") for command in COMMANDS.values())
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -94,7 +94,10 @@ def test_its_example_answers_in_json_with_a_status_that_the_reference_tells(
     monkeypatch.chdir(tmp_path)
     for variable in ("HEADRACE_LOG", "HEADRACE_DATA"):
         monkeypatch.delenv(variable, raising=False)
-    status, out, err = ended(capsys, "--json", *example(COMMANDS[name]))
+    arguments = example(COMMANDS[name])
+    if name.split()[0] not in arguments:  # a command that only says what to type instead
+        arguments = ["-A", "app.loyalty", *name.split()]
+    status, out, err = ended(capsys, "--json", *arguments)
     answers = [json.loads(line) for line in out.splitlines()]
     assert len(answers) == 1, out
     told = set(re.findall(r"\b[0-3]\b", section(name).partition("Exit status:")[2]))
