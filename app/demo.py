@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 
@@ -21,9 +22,11 @@ from app.screen import Screen
 from app.service import ROOT, Service, ServiceDied
 from app.truth import load_truth
 from app.verdict import Answers, Verdict, compare
+from app.whiteboard import SystemServer
 
 NAMES = ("checkout", "promotions", "loyalty")
 PORTS = (6066, 6067, 6068)
+PAGE_PORT = 6065
 READY_TIMEOUT_S = 90.0
 
 
@@ -48,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(screen: Screen, folder: Path, log_url: str, *, ends: bool) -> int:
-    with _running(folder, log_url) as services:
+    with _running(folder, log_url) as services, ExitStack() as stack:
         log_name = "the embedded log" if log_url.startswith("embedded:") else "Apache Kafka"
         screen.say(f"Starting {', '.join(NAMES)} on {log_name}; what they say is in {folder}")
         year = load_year()
@@ -58,6 +61,8 @@ def _run(screen: Screen, folder: Path, log_url: str, *, ends: bool) -> int:
             f"Replaying {len(year.baskets):,} baskets of {len(set(year.baskets.household_ids)):,} households"
             f" and {len(year.redemptions):,} coupon redemptions"
         )
+        page = stack.enter_context(SystemServer(asdict(addresses), _free_port(PAGE_PORT)))
+        screen.say(f"Watch it: {page.url}")
         began = time.monotonic()
         with screen.following(len(year.baskets), len(year.redemptions)) as show:
             Replay(year, addresses).run(_watching(services, show))
@@ -68,7 +73,7 @@ def _run(screen: Screen, folder: Path, log_url: str, *, ends: bool) -> int:
         screen.say(f"Applied {events:,} events in {seconds:.1f} s")
         screen.show_verdict(verdict)
         if not ends:
-            _serve(screen, services, addresses)
+            _serve(screen, services, addresses, page.url)
     if ends:
         screen.say(_summary(verdict, events, seconds))
     return 0 if verdict.is_exact else 1
@@ -200,9 +205,10 @@ def _settled(addresses: Addresses, services: Sequence[Service]) -> Answers:
         time.sleep(0.1)
 
 
-def _serve(screen: Screen, services: Sequence[Service], addresses: Addresses) -> None:
+def _serve(screen: Screen, services: Sequence[Service], addresses: Addresses, page_url: str) -> None:
     """Keep the services up until Ctrl-C. Raises: KeyboardInterrupt, ServiceDied."""
     screen.say("The services keep running until Ctrl-C. Try:")
+    screen.say(f"  {page_url} (all three on one whiteboard)")
     screen.say(f"  curl -i http://{addresses.loyalty}/balances/1029")
     screen.say(f"  curl http://{addresses.loyalty}/departments/1029")
     screen.say(f"  curl 'http://{addresses.promotions}/coupons?limit=5'")

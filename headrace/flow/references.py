@@ -32,8 +32,9 @@ def references(function: Callable[..., Any]) -> References:
     Read from the code, never by running it: what is reached through a variable that is set at run
     time is not found.
     """
-    tables: dict[str, None] = {}
-    written: set[str] = set()
+    tables: dict[str, set[str]] = {}
+    """By the table's own name those that the code has for it."""
+    writing: set[str] = set()
     topics: dict[str, None] = {}
     seen: set[int] = set()
     waiting: list[tuple[Any, int]] = [(function, 0)]
@@ -42,17 +43,17 @@ def references(function: Callable[..., Any]) -> References:
         if id(thing) in seen or depth > _DEPTH_MAX:
             continue
         seen.add(id(thing))
+        if isinstance(thing, FunctionType) and _is_function_of_the_app(thing):
+            writing |= _written_names(thing)
         for name, found in _named_by(thing):
             if isinstance(found, Table):
-                tables[found.name] = None
-                if isinstance(thing, FunctionType) and name in _written_names(thing):
-                    written.add(found.name)
+                tables.setdefault(found.name, set()).add(name)
             elif isinstance(found, Topic):
                 topics[found.name] = None
             else:
                 waiting.append((found, depth + 1))
-    reads = tuple(name for name in tables if name not in written)
-    return References(reads, tuple(name for name in tables if name in written), tuple(topics))
+    written = [name for name, known in tables.items() if known & writing]
+    return References(tuple(name for name in tables if name not in written), tuple(written), tuple(topics))
 
 
 def _named_by(thing: Any) -> Iterator[tuple[str, Any]]:
@@ -61,7 +62,7 @@ def _named_by(thing: Any) -> Iterator[tuple[str, Any]]:
         yield "", thing.__func__
         yield "", thing.__self__
     elif isinstance(thing, FunctionType):
-        if _is_of_the_app(thing.__module__, thing.__code__.co_filename):
+        if _is_function_of_the_app(thing):
             yield from _resolved(thing)
     elif not isinstance(thing, (type, ModuleType)) and _is_of_the_app(type(thing).__module__, ""):
         yield from getattr(thing, "__dict__", {}).items()
@@ -121,6 +122,10 @@ def _written_names(function: FunctionType) -> set[str]:
         elif isinstance(target, ast.Attribute):
             written.add(target.attr)
     return written
+
+
+def _is_function_of_the_app(function: FunctionType) -> bool:
+    return _is_of_the_app(function.__module__, function.__code__.co_filename)
 
 
 def _is_of_the_app(module: str | None, filename: str) -> bool:

@@ -19,6 +19,7 @@ BODY_TIMEOUT_S = 30.0
 _TOO_LARGE = Problem(413, "The body is larger than this server takes.", CLOSE)
 _TOO_SLOW = Problem(408, "The body did not arrive in time.", CLOSE)
 _BAD_LENGTH = bad_request("The Content-Length is not a number.")
+_BAD_PARAMETER = bad_request("A part of the path is not what is expected there.")
 _GONE = 499
 
 
@@ -50,7 +51,11 @@ class UserRoutes:
         """
         allowed = set(others)
         for route, endpoint in self._routes:
-            match, child_scope = route.matches(scope)
+            try:
+                match, child_scope = route.matches(scope)
+            except ValueError:
+                # A converter that its own pattern lets down: Python takes no number of 5,000 digits.
+                return await _BAD_PARAMETER.send(send)
             if match is Match.FULL:
                 scope.update(child_scope, **{ROUTE: route.path})
                 return await self._run(endpoint, scope, receive, send, length)

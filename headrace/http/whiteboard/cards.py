@@ -42,15 +42,14 @@ def draw_queue(ink: Ink, board: Board, topic: TopicCard, at: Place) -> None:
     top = at.y + 24
     ink.box(at.x, top, at.width, _PIPE, "pipe", topic.name)
     readers = [card for card in board.partitions if card.group in topic.groups[:1]]
-    _draw_cells(ink, board.app, topic, readers, Place(at.x + 8, top + 6, at.width - 16, _PIPE - 12))
+    draw_cells(ink, board.app, topic, readers, Place(at.x + 8, top + 6, at.width - 16, _PIPE - 12))
     count = f"{topic.partitions} partition{'s' if topic.partitions > 1 else ''}"
     ink.text((at.x + 4, top + _PIPE + 17), count, "small")
     ink.text((at.x + at.width - 4, top + _PIPE + 17), "", "small end", slot=f"{slot}/lag")
 
 
-def _draw_cells(
-    ink: Ink, app: str, topic: TopicCard, readers: Sequence[PartitionCard], inside: Place
-) -> None:
+def draw_cells(ink: Ink, app: str, topic: TopicCard, readers: Sequence[PartitionCard], inside: Place) -> None:
+    """The partitions of a topic as its reader has them."""
     shown = min(topic.partitions, _CELLS_MAX)
     pitch = inside.width / shown
     width = max(1.5, pitch - 2.5)

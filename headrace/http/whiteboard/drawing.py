@@ -96,8 +96,11 @@ class _Wide:
             for table in agent.writes:
                 self._arrow(mine, f"table {table}", "rows", slot)
             for table in agent.reads:
-                start, end = self._places[f"table {table}"], self._places[mine]
-                ink.arrow(end.right, start.left, "reads", slot=f"{slot}/reads")
+                (x1, y1), (x2, y2) = self._places[f"table {table}"].left, self._places[mine].right
+                bend = (x1 - x2) * 0.45
+                y1, y2 = y1 + 12, y2 + 12
+                d = f"M{x1:g} {y1:g}C{x1 - bend:g} {y1:g} {x2 + bend:g} {y2:g} {x2 + 4:g} {y2:g}"
+                ink.path(d, "reads", slot=slot)
             for topic in agent.sends:
                 self._arrow(mine, f"topic {topic}", "queues", f"{app}/topic/{topic}/sent")
             self._arrow(mine, "dead", "letters", f"{slot}/dead")

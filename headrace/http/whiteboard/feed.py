@@ -1,8 +1,8 @@
-"""What the open whiteboards are told: one look at the worker per second for all of them together."""
+"""What the open whiteboards are told: one look per second for all of them together."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -18,33 +18,35 @@ _STALE_S = 5.0
 
 
 class Feed:
-    """Looks at a board once per interval, as long as somebody follows it.
+    """Looks at some boards once per interval, as long as somebody follows it.
 
     A rate is a difference over time: this is the one thing of the server that a clock drives.
     """
 
     def __init__(
         self,
-        look: Callable[[], Awaitable[Board]],
+        look: Callable[[], Awaitable[Sequence[Board]]],
+        shape_of: Callable[[Sequence[Board]], str],
         *,
         interval_s: float = INTERVAL_S,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._look = look
+        self._shape_of = shape_of
         self._interval_s = interval_s
         self._monotonic = monotonic
         self._followers = 0
         self._ticking: asyncio.Task[None] | None = None
-        self._before: Sample | None = None
+        self._before: Mapping[str, Sample] = {}
         self.changed = asyncio.Event()
         """Set at the next look; a new one takes its place then."""
         self.readings: Mapping[str, str] = {}
         self.shape = ""
 
-    async def now(self) -> tuple[Board, Mapping[str, str]]:
-        """The board as of now with its readings; rates, if it was looked at a moment ago."""
-        board = await self._look()
-        return board, readings(board, self._rates(sample(board, self._monotonic())))
+    async def now(self) -> tuple[Sequence[Board], Mapping[str, str]]:
+        """The boards as of now with their readings; rates, if they were looked at a moment ago."""
+        boards = await self._look()
+        return boards, self._read(boards)[0]
 
     @asynccontextmanager
     async def following(self) -> AsyncIterator["Follower"]:
@@ -68,15 +70,21 @@ class Feed:
             await self._tick()
 
     async def _tick(self) -> None:
-        board = await self._look()
-        now = sample(board, self._monotonic())
-        self.readings, self.shape = readings(board, self._rates(now)), fingerprint(board.shape)
-        self._before = now
+        boards = await self._look()
+        self.readings, self._before = self._read(boards)
+        self.shape = fingerprint(self._shape_of(boards))
         changed, self.changed = self.changed, asyncio.Event()
         changed.set()
 
-    def _rates(self, now: Sample) -> Rates:
-        before = self._before
+    def _read(self, boards: Sequence[Board]) -> tuple[Mapping[str, str], Mapping[str, Sample]]:
+        """The readings of these boards, and the samples that the next ones are compared with."""
+        samples = {board.app: sample(board, self._monotonic()) for board in boards}
+        shown: dict[str, str] = {}
+        for board in boards:
+            shown.update(readings(board, self._rates(samples[board.app], self._before.get(board.app))))
+        return shown, samples
+
+    def _rates(self, now: Sample, before: Sample | None) -> Rates:
         is_fresh = before is not None and now.at_s - before.at_s < self._interval_s + _STALE_S
         return Rates(before, now) if is_fresh else Rates()
 

@@ -49,7 +49,7 @@ def page(board: Board, readings: Mapping[str, str]) -> bytes:
         '<a href="/readyz">readiness</a><span>Figures are of this worker.</span>'
         "</footer>"
     )
-    return document(board.app, inside, board.shape, _FEED)
+    return document(board.app, inside, board.shape)
 
 
 def door() -> bytes:
@@ -62,18 +62,17 @@ def door() -> bytes:
         'autocomplete="off"></label><button>Open</button></form>'
         '<div class="answer" role="status"></div></section>',
         "",
-        _FEED,
     )
 
 
-def document(title: str, inside: str, shape: str, feed: str) -> bytes:
-    """A whole HTML document; `feed` is where its live readings come from."""
+def document(title: str, inside: str, shape: str) -> bytes:
+    """A whole HTML document; the shape tells its script when it is outdated."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f'<title>{escape(title)}</title><link rel="icon" href="{_ICON}">'
         f"<style>{STYLE}</style></head>"
-        f'<body data-shape="{fingerprint(shape)}" data-feed="{feed}"><main class="page">{inside}</main>'
+        f'<body data-shape="{fingerprint(shape)}" data-feed="{_FEED}"><main class="page">{inside}</main>'
         f"<script>{SCRIPT}</script></body></html>"
     ).encode()
 
@@ -91,12 +90,14 @@ def fingerprint(shape: str) -> str:
 
 def pill(app: str, readings: Mapping[str, str]) -> str:
     """The state of a service in a word."""
-    return f'<span class="pill" role="status"{_live(readings, f"{app}/state", "data-state")}</span>'
+    return f'<span class="pill" role="status"{live(readings, f"{app}/state", "data-state")}</span>'
 
 
-def _live(readings: Mapping[str, str], slot: str, *attributes: str) -> str:
+def live(readings: Mapping[str, str], slot: str, *attributes: str) -> str:
     """The mark of an element and what it shows now, up to its end tag."""
-    now = "".join(f' {name}="{escape(readings.get(slot + chr(9) + name, ""))}"' for name in attributes)
+    now = "".join(
+        f' {name}="{escape(readings.get(slot + chr(9) + name, ""))}"' for name in attributes if name
+    )
     return f' data-slot="{escape(slot)}"{now}>{escape(readings.get(slot, ""))}'
 
 
@@ -109,7 +110,7 @@ def _tiles(board: Board, readings: Mapping[str, str]) -> str:
     )
     cells = "".join(
         f'<div class="tile"><dt>{name}</dt>'
-        f"<dd{_live(readings, f'{board.app}/{slot}', *(['data-count'] if slot == 'dead' else []))}</dd></div>"
+        f"<dd{live(readings, f'{board.app}/{slot}', *(['data-count'] if slot == 'dead' else []))}</dd></div>"
         for name, slot in tiles
     )
     return f'<dl class="tiles">{cells}</dl>'
@@ -118,9 +119,9 @@ def _tiles(board: Board, readings: Mapping[str, str]) -> str:
 def _restore(board: Board, readings: Mapping[str, str]) -> str:
     app = board.app
     return (
-        f'<div class="restore"{_live(readings, f"{app}/restore", "data-shown")}'
-        f"<span{_live(readings, f'{app}/restore-text')}</span>"
-        f'<progress max="1" aria-label="Restore"{_live(readings, f"{app}/restore-bar", "value")}'
+        f'<div class="restore"{live(readings, f"{app}/restore", "data-shown")}'
+        f"<span{live(readings, f'{app}/restore-text')}</span>"
+        f'<progress max="1" aria-label="Restore"{live(readings, f"{app}/restore-bar", "value")}'
         "</progress></div>"
     )
 
@@ -137,7 +138,9 @@ def _lookup(board: Board) -> str:
         '<section class="sheet"><h2>Look up a key</h2><form class="lookup">'
         f'<label>Table<select name="table">{options}</select></label>'
         '<label>Key<input name="key" required autocomplete="off" spellcheck="false"></label>'
-        '<button>Look up</button></form><div class="answer" role="status"></div></section>'
+        "<button>Look up</button></form>"
+        '<p class="hint">The row as committed, with its partition and the position it stands for.</p>'
+        '<div class="answer" role="status"></div></section>'
     )
 
 
@@ -147,14 +150,14 @@ def _partitions(board: Board, readings: Mapping[str, str]) -> str:
         slot = f"{board.app}/task/{card.group}/{card.number}"
         topics = [topic.name for topic in board.topics if card.group in topic.groups]
         offsets = "<br>".join(
-            f"{escape(topic)} <span{_live(readings, f'{slot}/{topic}/offset')}</span>" for topic in topics
+            f"{escape(topic)} <span{live(readings, f'{slot}/{topic}/offset')}</span>" for topic in topics
         )
         state = escape(readings.get(f"{slot}\tdata-state", ""))
         rows.append(
             f"<tr><td>{escape(card.group)}/{card.number}</td>"
             f'<td data-slot="{escape(slot)}" data-state="{state}">'
-            f"<span{_live(readings, f'{slot}/state')}</span></td>"
-            f'<td>{offsets}</td><td class="n"{_live(readings, f"{slot}/lag")}</td></tr>'
+            f"<span{live(readings, f'{slot}/state')}</span></td>"
+            f'<td>{offsets}</td><td class="n"{live(readings, f"{slot}/lag")}</td></tr>'
         )
     return (
         '<section class="sheet"><h2>Partitions</h2><div class="scroll" tabindex="0" role="region" '

@@ -21,13 +21,14 @@ from headrace.http.whiteboard.feed import Feed
 FEED, ROW, BOARD = b"/whiteboard/feed", b"/whiteboard/row", b"/whiteboard/board"
 PATHS = frozenset({FEED, ROW, BOARD})
 
-_HTML_HEADERS: tuple[RawHeader, ...] = (
+HTML_HEADERS: tuple[RawHeader, ...] = (
     (b"content-type", b"text/html; charset=utf-8"),
     (b"content-security-policy", page.SECURITY_POLICY.encode()),
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
 )
+"""Of every page: nothing is stored, and nothing comes from elsewhere."""
 _DOOR = page.door()
 _LOOKUP = bad_request("A look-up names a table that is served and a key: ?table=...&key=...")
 _STOPPING = event("ended", b'{"error":"WorkerStopping"}')
@@ -48,12 +49,12 @@ class Whiteboard:
         self._reads = reads
         self._streams = streams
         self._census = Census(source.view)
-        self._feed = Feed(self._look, interval_s=interval_s)
+        self._feed = Feed(self._look, lambda boards: boards[0].shape, interval_s=interval_s)
 
-    async def _look(self) -> Board:
+    async def _look(self) -> tuple[Board]:
         board = self._source.board()
         await self._census.step(board)
-        return self._census.filled(board)
+        return (self._census.filled(board),)
 
     async def respond(self, path: bytes, query: bytes, receive: Receive, send: Send) -> int:
         """Answer for `/` or one of PATHS; the result is the status."""
@@ -62,12 +63,12 @@ class Whiteboard:
                 return await self._streams.respond(follower, _STOPPING, receive, send)
         if path == ROW:
             return await self._respond_row(query, send)
-        board, readings = await self._feed.now()
+        (board,), readings = await self._feed.now()
         if path == BOARD:
             return await send_document(
                 send, msgspec.json.encode(board), (b"content-type", b"application/json")
             )
-        return await send_document(send, page.page(board, readings), *_HTML_HEADERS)
+        return await send_document(send, page.page(board, readings), *HTML_HEADERS)
 
     async def _respond_row(self, query: bytes, send: Send) -> int:
         fields = query_fields(query, frozenset({"table", "key"}))
@@ -105,7 +106,7 @@ class Whiteboard:
 async def send_door(send: Send) -> int:
     """Ask a person for a token; the answer stays a 401."""
     challenge = UNAUTHORIZED.headers[-1]
-    return await send_document(send, _DOOR, *_HTML_HEADERS, challenge, status=401)
+    return await send_document(send, _DOOR, *HTML_HEADERS, challenge, status=401)
 
 
 async def send_document(send: Send, body: bytes, *headers: RawHeader, status: int = 200) -> int:
