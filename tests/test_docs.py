@@ -113,7 +113,7 @@ def modules(file: Path) -> dict[str, str]:
     for number, block in enumerate(block for block in python_blocks() if block.file == file):
         named = re.match(r"# (\w+\.py)\b", block.code)
         alone = named[1] if named else f"block_{number}.py"
-        name = alone if named or len(block.words) > 1 else "page.py"
+        name = alone if named or {"run", "service"} & set(block.words) else "page.py"
         made[name] = made.get(name, "") + block.code
     return made
 
