@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from headrace.errors import Unavailable
 from headrace.flow.group import Group
@@ -61,7 +61,8 @@ class Crew:
             self._assignment, self._wanted = assignment, self._tasks_of(assignment)
             self.generation = assignment.generation
             self._site.figures.rebalances += 1
-            logger.info("Generation %s: this worker owns %s tasks", self.generation, len(self._wanted))
+            named, count = _named(self._wanted), len(self._wanted)
+            logger.info("Generation %s: this worker owns %s tasks%s", self.generation, count, named)
             self._reconcile()
             self._was_assigned.set()
 
@@ -140,3 +141,16 @@ class Crew:
             await asyncio.wait(late)
         del self._leaving[key]
         self._reconcile()
+
+
+def _named(tasks: Iterable[TaskKey]) -> str:
+    """The tasks for people, runs of partitions in short: `: main 0-3 7, daily 1`."""
+    runs: dict[str, list[list[int]]] = {}
+    for group, partition in sorted(tasks):
+        of_group = runs.setdefault(group, [])
+        if of_group and of_group[-1][-1] == partition - 1:
+            of_group[-1][1:] = [partition]
+        else:
+            of_group.append([partition])
+    shown = (f"{group} {' '.join('-'.join(map(str, run)) for run in found)}" for group, found in runs.items())
+    return ": " + ", ".join(shown) if runs else ""

@@ -31,7 +31,14 @@ class Worker:
     """One worker process of an app, with an instance name, an address and a data folder of its own."""
 
     def __init__(
-        self, app: str, instance: str, folder: Path, environment: Mapping[str, str], *, by_faust: bool = True
+        self,
+        app: str,
+        instance: str,
+        folder: Path,
+        environment: Mapping[str, str],
+        *,
+        by_faust: bool = True,
+        is_static: bool = True,
     ) -> None:
         self.app = app
         self.instance = instance
@@ -45,7 +52,7 @@ class Worker:
             **os.environ,
             "PYTHONPATH": str(REPOSITORY),
             "HEADRACE_DATA": str(self.data),
-            "HEADRACE_INSTANCE": instance,
+            **({"HEADRACE_INSTANCE": instance} if is_static else {}),
             "HEADRACE_HTTP": self.address,
             **environment,
         }
@@ -133,6 +140,11 @@ class Worker:
     def is_running(self) -> bool:
         """Whether the process lives."""
         return self._process is not None and self._process.returncode is None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has told that it serves; before, a signal may find nobody who handles it."""
+        return self._ready.is_set()
 
     def tail(self, lines: int = 40) -> str:
         """The last lines it wrote."""

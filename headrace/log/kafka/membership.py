@@ -30,7 +30,8 @@ _PROTOCOL_TYPE = "consumer"
 _PROTOCOL = "headrace"
 _UNKNOWN_MEMBER = frozenset({Code.UNKNOWN_MEMBER_ID, Code.ILLEGAL_GENERATION})
 _HEARTBEATS_PER_SESSION = 3
-_HEARTBEAT_MAX_S = 3.0
+_HEARTBEAT_MAX_S = 1.0
+"""By its heartbeat a worker learns of a rebalance: nobody gets a partition before the slowest has."""
 _RETRY_S = 0.1
 _LEAVE_TIMEOUT_S = 1.0
 
