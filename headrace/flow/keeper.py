@@ -5,7 +5,7 @@ import logging
 from enum import Enum
 
 from headrace.clock import is_set_within
-from headrace.errors import EventError, Fenced, HeadraceError, Unavailable
+from headrace.errors import CommitUnknown, EventError, Fenced, HeadraceError, Unavailable
 from headrace.flow.group import Group
 from headrace.flow.isolation import Isolation
 from headrace.flow.task import Task, Worksite
@@ -67,6 +67,10 @@ class Keeper:
                 except HeadraceError as error:
                     if not error.is_recoverable:
                         raise
+                    if self._stopping.is_set() and isinstance(error, Fenced):
+                        # Its new owner was faster than the unit in hand, which is handled there.
+                        logger.info("Task %s/%s was taken over", self.group.name, self.partition)
+                        return
                     self._note(error)
                     # Progress since the last failure says that this is a new trouble.
                     failures = 0 if self._site.figures.events > events_before else failures + 1
@@ -118,7 +122,9 @@ class Keeper:
         """Wait before the next take-over; false when the partition is not ours any more."""
         self.state = KeeperState.WAITING
         self.view.close(ViewState.RESTORING)
-        if isinstance(error, Fenced) and not await self._is_still_ours():
+        # Who has not reached the log for a while may have lost the task without knowing.
+        must_ask = isinstance(error, Fenced | CommitUnknown | Unavailable)
+        if must_ask and not await self._is_still_ours():
             logger.warning("Task %s/%s is given up to its new owner", self.group.name, self.partition)
             return False
         settings = self._site.settings

@@ -22,8 +22,8 @@ from tests.process.workers import Worker, breath
 PARTITIONS = 8
 _KEYS_PER_PARTITION = 6
 _EVENTS_PER_TICK = 2
-_TICK_S = 0.015
-TICK_MS = 20
+_TICK_S = 0.025
+TICK_MS = 30
 """What a tick takes on a quiet machine: the wait, and the commit."""
 _TOLD = re.compile(r"^\[([^\]]+)\] \[(\d+)\] .*Generation (\d+): this worker owns \d+ tasks(?:: main (.*))?$")
 
@@ -57,22 +57,21 @@ class Load:
 
     async def run(self) -> None:
         """Append until cancelled; a tick that has begun is ended."""
-        tick = 0
         while True:
-            begun = asyncio.create_task(self._append(tick), name="tick")
+            begun = asyncio.create_task(self.append(), name="tick")
             try:
                 await asyncio.shield(begun)
             finally:
                 await asyncio.wait({begun})
-            tick += 1
             await breath(_TICK_S)
 
-    async def _append(self, tick: int) -> None:
+    async def append(self) -> None:
+        """Append the numbers of one tick, in one transaction."""
         appends = []
         for partition, keys in enumerate(self._keys):
             records = []
             for at in range(_EVENTS_PER_TICK):
-                key = keys[(tick * _EVENTS_PER_TICK + at) % len(keys)]
+                key = keys[(len(self.acknowledged_ms) * _EVENTS_PER_TICK + at) % len(keys)]
                 line = self.lines.get(key, Line())
                 number = line.count + 1
                 self.lines[key] = line.plus(number, 0)

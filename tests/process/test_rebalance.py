@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 REBALANCES = 30
 PAUSE_MS_MAX = 100
+STALL_MS_MAX = 500
+"""Who stopped what stays would hold it until the slowest has heard of the rebalance: up to 667 ms here."""
 _SETTLE_TIMEOUT_S = 30.0
 _ACTIONS = ("join", "join", "stop", "kill")
 
@@ -76,8 +78,8 @@ async def test_30_rebalances_with_1_to_4_workers_under_load_lose_double_and_reor
         tuple(pauses[len(pauses) // 100]), len(moves), moves[0], moves[len(moves) // 2],
     )  # fmt: skip
     # Two cores run the broker, the load and up to four workers, one of which may just be starting.
-    assert pauses[len(pauses) // 1000].counted_ms <= PAUSE_MS_MAX
-    assert pauses[0].counted_ms <= 2 * PAUSE_MS_MAX
+    assert pauses[len(pauses) // 100].counted_ms <= PAUSE_MS_MAX
+    assert pauses[0].counted_ms <= STALL_MS_MAX
 
 
 async def _shuffle(client: httpx.AsyncClient, crew: Sequence[Worker], fate: random.Random) -> None:
@@ -122,7 +124,7 @@ async def _until_settled(client: httpx.AsyncClient, crew: Sequence[Worker]) -> N
                 served, are_ready = await _served(client, crew)
                 if are_ready and sorted(served) == [f"main/{number}" for number in range(PARTITIONS)]:
                     return
-                await breath(0.05)
+                await breath(0.2)
     except TimeoutError:
         tails = "\n\n".join(f"{worker.instance}:\n{worker.tail()}" for worker in crew)
         raise AssertionError(f"not settled, served: {served}\n{tails}") from None
