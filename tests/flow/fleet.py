@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable, Iterable, Mapping
+from typing import Self
 
 from headrace.app import App
 from headrace.errors import Fenced
@@ -13,6 +14,7 @@ from headrace.flow.task import Worksite
 from headrace.log.port import Assignment, Member, Membership, TopicInfo
 from headrace.log.simulated.cluster import SimulatedCluster
 from headrace.log.simulated.log import SimulatedLog
+from headrace.provisioning import provision_own
 from headrace.tables.view import PartitionView, ViewState
 from tests.flow.mortal import LastingEngine
 from tests.service import PATIENCE_S, quick
@@ -175,20 +177,26 @@ class SimulatedWorker:
 class Fleet:
     """Some workers of one app with one group."""
 
-    def __init__(self, app: App, cluster: SimulatedCluster, count: int) -> None:
-        self.app_id = app.declarations.app_id
+    def __init__(
+        self, cluster: SimulatedCluster, group: Group, topics: Mapping[str, TopicInfo], count: int
+    ) -> None:
+        self.app_id = group.app
         self.cluster = cluster
-        declared = app.declarations
-        specs = [topic.spec for topic in declared.topics.values()]
-        topics = dict(cluster.provision(specs))
-        (group,) = form_groups(
-            self.app_id, declared.agents, list(declared.tables.values()), topics, frozenset()
-        )
-        self.group: Group = group
-        self.topics: Mapping[str, TopicInfo] = topics | dict(cluster.provision([group.changelog_spec()]))
+        self.group = group
+        self.topics = topics
         self.workers = [SimulatedWorker(self, f"w{number}") for number in range(count)]
         self._failed = asyncio.Event()
         self._failures: list[BaseException] = []
+
+    @classmethod
+    async def open(cls, app: App, cluster: SimulatedCluster, count: int) -> Self:
+        """Workers that are not started yet, and the topics they need."""
+        declared, log = app.declarations, SimulatedLog(cluster)
+        topics = await log.provision([topic.spec for topic in declared.topics.values()])
+        tables = list(declared.tables.values())
+        (group,) = form_groups(declared.app_id, declared.agents, tables, topics, frozenset())
+        own, _ = await provision_own(log, declared.app_id, [group])
+        return cls(cluster, group, {**topics, **own}, count)
 
     def running(self) -> list[SimulatedWorker]:
         """The workers that run, asleep or not."""

@@ -19,7 +19,7 @@ WORKERS = 4
 async def test_workers_that_come_go_die_and_sleep_handle_each_event_once_in_order(seed: int) -> None:
     fate = random.Random(seed)
     cluster = ShakyCluster(fate)
-    fleet = Fleet(app, cluster, WORKERS)
+    fleet = await Fleet.open(app, cluster, WORKERS)
     log = SimulatedLog(cluster)
     load = Load(await log.writer("numbers"))
     fleet.workers[0].start()
@@ -42,7 +42,7 @@ async def test_workers_that_come_go_die_and_sleep_handle_each_event_once_in_orde
 
 async def test_from_1_to_4_to_2_workers_what_stays_is_let_be_and_what_moves_is_taken_over_once() -> None:
     cluster = ShakyCluster(random.Random(1))
-    fleet = Fleet(app, cluster, WORKERS)
+    fleet = await Fleet.open(app, cluster, WORKERS)
     load = Load(await SimulatedLog(cluster).writer("numbers"))
     moved = 0
     for step, worker in enumerate([*fleet.workers, *fleet.workers[:2]]):
@@ -69,12 +69,14 @@ async def test_from_1_to_4_to_2_workers_what_stays_is_let_be_and_what_moves_is_t
 @pytest.mark.parametrize("seed", range(5))
 async def test_a_worker_that_sleeps_through_a_rebalance_never_fences_its_heir(seed: int) -> None:
     cluster = ShakyCluster(random.Random(seed))
-    fleet = Fleet(app, cluster, 2)
+    fleet = await Fleet.open(app, cluster, 2)
     load = Load(await SimulatedLog(cluster).writer("numbers"))
     sleeper, heir = fleet.workers
-    sleeper.start()
-    heir.start()
-    await fleet.until_settled(load.ends)
+    for worker in fleet.workers:
+        worker.start()
+        await load.append()
+        await fleet.until_settled(load.ends)
+    assert heir.figures.failures == {}
     takeovers = sleeper.figures.takeovers
     sleeper.fall_asleep()
     for _ in range(10):
