@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from headrace.http.metric import DEAD_LETTERS, EVENTS
 from tests.service import Service, running
 from tests.test_docs import python_blocks
 
@@ -70,3 +71,14 @@ async def test_step_4_applies_corrections(step: Any) -> None:
         wrong = {"household": 7, "cents_before": 250, "cents": 200, "reason": "yesterday's price"}
         await post(service, {"type": "PurchaseCorrected", "corrects": taken.json()["id"], **wrong})
         assert service.table("balances").rows() == {7: step.Balance(200, 1)}
+
+
+@pytest.mark.parametrize("step", ["4-corrections.md"], indirect=True)
+async def test_step_4_puts_what_its_agent_refuses_among_the_dead_letters(step: Any) -> None:
+    async with running(step.app) as service:
+        await post(service, PURCHASE)
+        await post(service, {**PURCHASE, "cents": -1})
+        assert service.table("balances").rows() == {7: step.Balance(250, 1)}
+        shown = {(s.metric, s.labels): s.value for s in service.runtime.figures()}
+    assert shown[EVENTS, ("main", "add_up")] == 1
+    assert shown[DEAD_LETTERS, ("main", "add_up")] == 1
