@@ -11,7 +11,7 @@ from tests.flow.fleet import Fleet, ShakyCluster, SimulatedWorker
 from tests.process.apps.relay import app
 from tests.process.load import Load
 
-REBALANCES = 60
+REBALANCES = 40
 WORKERS = 4
 
 
@@ -23,7 +23,7 @@ async def test_workers_that_come_go_die_and_sleep_handle_each_event_once_in_orde
     log = SimulatedLog(cluster)
     load = Load(await log.writer("numbers"))
     fleet.workers[0].start()
-    for _ in range(REBALANCES):
+    while cluster.group(fleet.app_id).generation < REBALANCES:
         for _ in range(fate.randrange(4)):
             await load.append()
         await act(fleet, fate)
@@ -31,7 +31,6 @@ async def test_workers_that_come_go_die_and_sleep_handle_each_event_once_in_orde
             for worker in fleet.running():
                 worker.wake()
             await fleet.until_settled(load.ends)
-    assert cluster.group(fleet.app_id).generation >= REBALANCES // 2
     for worker in fleet.running():
         worker.wake()
     await fleet.until_settled(load.ends)
