@@ -1,7 +1,5 @@
 """`agents`: what the app's agents read."""
 
-import click
-
 from headrace.cli.command import Command, ExitStatus
 from headrace.flow.group import changelog_name
 
@@ -26,17 +24,3 @@ class Agents(Command):
         ]
         self.show(("agent", "topic", "group", "changelog", "help"), rows)
         return ExitStatus.YES
-
-
-class Reset(Command):
-    """Refused for now: rebuilding tables from their inputs is not part of headrace yet."""
-
-    example = "-A app.shop verify"
-
-    async def answer(self) -> ExitStatus:
-        """Say what to do instead."""
-        raise click.UsageError(
-            "`reset` is not part of headrace yet, and Faust's would delete files that a worker "
-            "uses. To rebuild a store from its changelog, stop the worker and remove its folder below "
-            "HEADRACE_DATA."
-        )

@@ -49,8 +49,11 @@ class Restore:
         self.offset_next = mark.changelog_offset_next if mark else 0
         self._at_ms = mark.at_ms if mark else self._now_ms()
 
-    async def run(self, log: Log, held: OffsetRange) -> None:
-        """Apply the changelog up to the end of what it holds. Raises: OffsetOutOfRange, ForkedChangelog."""
+    async def run(self, log: Log, held: OffsetRange, *, may_be_cut: bool = False) -> None:
+        """Apply the changelog up to the end of what it holds. Raises: OffsetOutOfRange, ForkedChangelog.
+
+        A new store refuses a changelog whose beginning was deleted, unless it `may_be_cut`.
+        """
         is_new = self._store.mark is None
         if is_new:
             self.offset_next = held.start
@@ -64,7 +67,7 @@ class Restore:
             await self._read(log, held.end)
         elif not is_new and not self._was_restoring:
             return
-        if is_new:
+        if is_new and not may_be_cut:
             self._check_whole(held)
         self._at_ms = began_ms
         self._write_mark([], is_restoring=False)

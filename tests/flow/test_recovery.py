@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import headrace
-from headrace import TopicPartition, errors
+from headrace import Settings, TopicPartition, errors
 from headrace.clock import SYSTEM_CLOCK
 from headrace.flow.group import form_groups
 from headrace.flow.restore import APPLY_ROWS_MAX
@@ -52,14 +52,20 @@ lives = st.builds(
 )
 
 
-async def live(shop: Shop, cluster: MortalCluster, engine: LastingEngine, life: Life) -> None:
+async def live(
+    shop: Shop,
+    cluster: MortalCluster,
+    engine: LastingEngine,
+    life: Life,
+    configured: Settings | None = None,
+) -> None:
     """Run a worker until its events are applied, or until what its life ends with."""
     if life.cut_after_hops is not None:
         cluster.cut_after(life.cut_after_hops)
     if life.store_fails_after_writes is not None:
         engine.fail_after(life.store_fails_after_writes)
     log = SimulatedLog(cluster)
-    runtime = shop.app.current = Runtime(shop.app.declarations, quick(), log=log, engine=engine)
+    runtime = shop.app.current = Runtime(shop.app.declarations, configured or quick(), log=log, engine=engine)
     service = Service(shop.app, runtime, log)
 
     async def feed() -> None:

@@ -154,6 +154,29 @@ def spoil(folder: Path, partition: int) -> None:
     engine.close()
 
 
+async def test_a_reset_waits_for_no_worker_and_the_next_one_folds_the_inputs_again(shell: Shell) -> None:
+    first = await shell.sent("a", 3)
+    async with shell.worker():
+        await shell.sent("a", 4)
+        await shell.becomes("a", "7")
+        beside = await shell.headrace("reset", "--yes")
+        assert beside.status == 3
+        assert "1 worker(s) of it run: process " in beside.err
+    spoil(shell.folder / ".headrace" / "data" / "svc" / "one", first["partition"])
+    done = await shell.headrace("reset", "main", "--yes", "--json")
+    assert done.status == 0, done.err
+    row = done.json()[first["partition"]]
+    assert (row["group"], row["rows"], row["inputs"], row["muted_until"]) == (
+        "main",
+        1,
+        {"svc.numbers": 0},
+        {"svc.numbers": 2},
+    )
+    assert (await shell.headrace("get", "totals", "a")).status == 1
+    async with shell.worker():
+        await shell.becomes("a", "7")
+
+
 async def test_rows_of_a_table_in_memory_are_read_from_its_changelog(shell: Shell) -> None:
     await shell.sent("b", 5)
     async with shell.worker("--set", "store=memory"):
@@ -190,7 +213,8 @@ async def test_misuse_and_what_cannot_be_told_have_statuses_of_their_own(shell: 
         (("--set", "lgo=x", "config"), "did you mean log?"),
         (("--set", "log", "config"), "NAME=VALUE"),
         (("--set", "store=disk", "worker"), "one of rocksdb, memory"),
-        (("reset",), "not part of headrace yet"),
+        (("reset",), "say so with --yes"),
+        (("reset", "nope", "--yes"), "the app has: main"),
         (("clean-versions",), "nothing to clean"),
     ]
     for arguments, sentence in misuses:
