@@ -208,6 +208,8 @@ class Service:
         self._run.cancel()
         async with asyncio.timeout(PATIENCE_S):
             await asyncio.wait({self._run})
+        if not self._run.cancelled():
+            self._run.exception()  # what closing after a crash meets is no matter
 
     async def settle(self) -> None:
         """Stop, unless the test has ended the run by itself."""

@@ -58,7 +58,6 @@ class Reset(Command):
                         group,
                         partition,
                         log=log,
-                        topics=layout.topics,
                         clock=SYSTEM_CLOCK,
                         takes_what_is_left=takes_what_is_left,
                     )

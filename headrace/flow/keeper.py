@@ -99,6 +99,8 @@ class Keeper:
             if not running.done():
                 running.cancel()
                 await asyncio.wait({running})
+            if not running.cancelled():
+                running.exception()  # of a task whose keeper is cancelled nobody wants to hear
             self._task = None
 
     async def _stand_still(self, error: EventError) -> None:

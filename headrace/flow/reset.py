@@ -13,7 +13,6 @@ from headrace.clock import Clock
 from headrace.errors import AlreadyRunning, OffsetOutOfRange, TopicMismatch
 from headrace.events.position import TopicPartition
 from headrace.flow.clearing import cleared, commit
-from headrace.flow.deadletter import replay_name
 from headrace.flow.group import Group
 from headrace.flow.restore import Restore
 from headrace.flow.takeover import transactional_id
@@ -66,7 +65,6 @@ async def reset_task(
     partition: int,
     *,
     log: Log,
-    topics: Mapping[str, TopicInfo],
     clock: Clock,
     takes_what_is_left: bool = False,
 ) -> ResetTask:
@@ -79,14 +77,14 @@ async def reset_task(
     writer = await log.writer(transactional_id(app, group.name, partition))
     try:
         changelog = TopicPartition(group.changelog, partition)
-        places = [TopicPartition(name, partition) for name in group.inputs]
-        ranges = await log.offsets([changelog, *places])
+        topics = await log.describe([group.changelog, *group.inputs, group.replay])
+        ranges = await log.offsets([TopicPartition(name, partition) for name in topics])
         store = MemoryStore()
         changelog_id = topics[group.changelog].topic_id
         restore = Restore(store, changelog, changelog_id, PartitionView(group.name, partition), clock)
         await restore.run(log, ranges[changelog], may_be_cut=True)
         record = _first_record(
-            app, group, topics, ranges, changelog, restore.last, takes_what_is_left=takes_what_is_left
+            group, topics, ranges, changelog, restore.last, takes_what_is_left=takes_what_is_left
         )
         await commit(writer, changelog, record, (), clock)
         rows = 0
@@ -101,7 +99,6 @@ async def reset_task(
 
 
 def _first_record(
-    app: str,
     group: Group,
     topics: Mapping[str, TopicInfo],
     ranges: Mapping[TopicPartition, OffsetRange],
@@ -115,14 +112,14 @@ def _first_record(
     muted_before = last.reset.muted_until if last and last.reset else {}
     inputs: dict[str, InputPosition] = {}
     muted: dict[str, int] = {}
-    for name in group.inputs:
+    for name in (name for name in topics if name != group.changelog):
         held, topic_id, at = (
             ranges[TopicPartition(name, changelog.partition)],
             topics[name].topic_id,
             known.get(name),
         )
         # Replayed dead letters are not read again: their events are, in the inputs they come from.
-        start = held.end if name == replay_name(app, group.name) else held.start
+        start = held.end if name == group.replay else held.start
         inputs[name] = InputPosition(topic_id, start)
         if at is None:
             continue

@@ -17,7 +17,7 @@ from headrace.log.simulated.log import SimulatedLog
 from tests.flow.mortal import LastingEngine, MortalCluster
 from tests.flow.shop import Bought, Shop, by_key, declare_shop, fold, open_shop, purchases
 from tests.flow.test_recovery import Life, live
-from tests.service import Service, committed, quick, running
+from tests.service import Service, append, committed, quick, running
 
 PEOPLE = 500
 """Enough rows for several units of tombstones."""
@@ -37,7 +37,6 @@ async def reset(shop: Shop, log: Log, *, takes_what_is_left: bool = False) -> li
             group,
             partition,
             log=log,
-            topics=layout.topics,
             clock=SYSTEM_CLOCK,
             takes_what_is_left=takes_what_is_left,
         )
@@ -75,7 +74,7 @@ async def test_a_reset_folds_the_inputs_with_todays_agent_and_sends_nothing_agai
     shop = open_shop(partitions=1)
     (done,) = await reset(shop, log)
     assert done.rows == PEOPLE
-    assert done.inputs == {"buys": 0}
+    assert done.inputs["buys"] == 0
     assert done.muted_until["buys"] >= len(EVENTS)
     more = purchases(50)
     async with running(shop.app, log=log, engine=engine) as service:
@@ -216,3 +215,29 @@ async def test_a_changelog_that_lost_its_beginning_is_refused_until_the_tables_a
     for _ in range(2):
         async with running(shop.app, log=log, engine=LastingEngine()) as service:
             await check(shop, service, purchases(40))
+
+
+async def test_dead_letters_are_written_again_and_replayed_ones_are_not_read_again() -> None:
+    shop, log, engine = declare_shop(partitions=1), SimulatedLog(), LastingEngine()
+
+    @shop.app.agent(shop.buys)
+    async def refuse_sevens(events: headrace.Stream[Bought]) -> None:
+        async for event in events:
+            if event.cents == 7:
+                raise ValueError("seven")
+            shop.balances[event.who] = shop.balances[event.who].plus(event)
+
+    async def until_applied_and_refused(refused: int) -> None:
+        async with running(shop.app, log=log, engine=engine) as service:
+            await service.until_applied()
+            letters = log.cluster.topics["shop.dead-letters"].partitions[0]
+            assert len(letters.offsets) == refused
+            assert service.table("balances").rows() == fold([e for e in purchases(20) if e.cents != 7])
+
+    await lived(shop, log, engine, purchases(20))
+    await until_applied_and_refused(1)
+    # Were it read again it would be the second letter of its event, which is folded itself.
+    end = await append(log, "shop.main.replay", [(b"0", b"replayed once")])
+    (done,) = await reset(shop, log)
+    assert done.inputs["shop.main.replay"] >= end
+    await until_applied_and_refused(2)

@@ -166,12 +166,8 @@ async def test_a_reset_waits_for_no_worker_and_the_next_one_folds_the_inputs_aga
     done = await shell.headrace("reset", "main", "--yes", "--json")
     assert done.status == 0, done.err
     row = done.json()[first["partition"]]
-    assert (row["group"], row["rows"], row["inputs"], row["muted_until"]) == (
-        "main",
-        1,
-        {"svc.numbers": 0},
-        {"svc.numbers": 2},
-    )
+    assert (row["group"], row["rows"], row["muted_until"]) == ("main", 1, {"svc.numbers": 2})
+    assert row["inputs"]["svc.numbers"] == 0
     assert (await shell.headrace("get", "totals", "a")).status == 1
     async with shell.worker():
         await shell.becomes("a", "7")
