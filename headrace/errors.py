@@ -92,7 +92,10 @@ class SettingsError(DeclarationError):
 class EventError(HeadraceError):
     """This event cannot be applied; its place in the log is part of the error."""
 
-    hint = "The partition stops in front of this event; correct the agent or the event's type."
+    hint = (
+        "It is among the dead letters, or the partition stands in front of it, as on_error= says; "
+        "correct the agent or the event's type."
+    )
 
 
 class DecodeError(EventError):

@@ -59,7 +59,7 @@ DEAD_LETTERS = Metric(
     Kind.COUNTER,
     "events",
     _AGENT,
-    "Events that went to the dead-letter topic; agent is empty for those that no agent could be given.",
+    "Events in the dead-letter topic that the agent refused, or that could not be read for it.",
 )
 RETRIES = Metric(
     "headrace_retries_total",
@@ -115,7 +115,7 @@ LAG = Metric(
     Kind.GAUGE,
     "offsets",
     ("group", "topic", "partition"),
-    "End of the input as last fetched minus the position of the committed rows.",
+    "End of the input as last fetched minus the position of the rows; absent until something is read.",
 )
 RESTORED = Metric(
     "headrace_restored_ratio",
