@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.clock import SYSTEM_CLOCK, Clock
 from headrace.declarations import Declarations
-from headrace.errors import NotOwner, OutsideAgent, Unavailable
+from headrace.errors import LogError, NotOwner, OutsideAgent, Unavailable
 from headrace.events.position import Catalog, Position
 from headrace.figures import run_samples
 from headrace.flow.crew import Crew
@@ -224,7 +224,11 @@ class Runtime:
                 if view.state is ViewState.SERVING:
                     merged = merged.merge(view.position)
             if merged:
-                await self._log.record_lag(self.declarations.app_id, merged)
+                try:
+                    await self._log.record_lag(self.declarations.app_id, merged)
+                except LogError as error:
+                    # The marks are for lag tools: a log that does not take them stops no work.
+                    logger.debug("The positions are not left for lag tools: %s", error)
 
     # --- what HTTP and the app ask (http.source.ReadSource)
 

@@ -3,7 +3,7 @@
     harness:          the apps on a simulated log, under a clock that the test moves
     assert_fold:      tables are the fold of their events, whatever crashes
     event_sequences:  a hypothesis strategy for events, crashes and bad records; `events` for events alone
-    Send, Poison, Crash, CrashPoint, Rebalance, Join, Leave, Compact, Advance:  what `run` takes beside events
+    Send, Poison, Crash, CrashPoint, Rebalance, Join, Leave, Outage, Compact, Advance: items of a story
 
 `headrace.testing.kafka_broker` is a real Apache Kafka for those tests that need one.
 """
@@ -17,6 +17,7 @@ from headrace.testing.items import (
     CrashPoint,
     Join,
     Leave,
+    Outage,
     Poison,
     Rebalance,
     Send,
@@ -37,6 +38,7 @@ __all__ = [
     "Join",
     "Leave",
     "NotQuiet",
+    "Outage",
     "Poison",
     "PromiseBroken",
     "Rebalance",

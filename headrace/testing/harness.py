@@ -25,6 +25,7 @@ from headrace.testing.items import (
     Disturbance,
     Join,
     Leave,
+    Outage,
     Poison,
     Rebalance,
     Send,
@@ -164,6 +165,8 @@ class Harness(AppHarness):
                 await self.join(item.app)
             case Leave():
                 await self.leave(item.app, item.worker)
+            case Outage():
+                await self._cut_off(self._workers_of(item.app)[item.worker], item)
             case Compact():
                 for name, topic in self.log.topics.items():
                     if topic.spec.is_compacted:
@@ -173,6 +176,14 @@ class Harness(AppHarness):
 
     def _workers_of(self, app: App | None) -> list[Worker]:
         return self._world.workers[app or self.app]
+
+    async def _cut_off(self, worker: Worker, outage: Outage) -> None:
+        worker.fate.calls_left = outage.after - 1
+        await self.quiet()
+        await self.advance(outage.seconds)
+        worker.fate.calls_left = None
+        # By then whoever has backed off, however often, has tried again.
+        await self.advance(worker.settings.reopen_backoff_max_s)
 
     async def join(self, app: App | None = None) -> None:
         """Let one more worker join, and return when the world is quiet."""

@@ -74,6 +74,17 @@ class Leave:
 
 
 @dataclass(frozen=True, slots=True)
+class Outage:
+    """A worker does not reach the log, from somewhere in the events in front of this, for so many seconds."""
+
+    seconds: float = 10.0
+    after: int = 1
+    """The first of its calls to the log that gets no answer."""
+    worker: int = 0
+    app: App | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Compact:
     """The log compacts its compacted topics: of each key only the last record is left."""
 
@@ -115,5 +126,5 @@ class Poison:
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
-Disturbance = Crash | Rebalance | Join | Leave | Compact | Advance
+Disturbance = Crash | Rebalance | Join | Leave | Outage | Compact | Advance
 """What is no event."""

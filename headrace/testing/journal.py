@@ -9,9 +9,13 @@ import msgspec
 
 from headrace.events.envelope import Headers, decode_envelope
 from headrace.events.position import TopicPartition
+from headrace.flow.deadletter import replay_name
 from headrace.log.port import Append, Chunk, Outgoing
 from headrace.log.simulated.cluster import SimulatedCluster
 from headrace.tables.changelog import POSITION_KEY, PositionRecord
+
+_REPLAY = replay_name("", "").removeprefix(".")
+"""What the name of every group's replay input ends with."""
 
 
 class Record(NamedTuple):
@@ -150,6 +154,11 @@ def chunk_of(place: TopicPartition, records: Sequence[Record], offset_next: int)
         offset_next=offset_next,
         high_watermark=offset_next,
     )
+
+
+def is_replay(topic: str) -> bool:
+    """Whether a topic is the hidden input of a group, which brings dead letters back."""
+    return topic.endswith(_REPLAY)
 
 
 def is_unit(appends: Sequence[Append]) -> bool:

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
+from headrace.errors import Unavailable
 from headrace.events.position import TopicPartition
 from headrace.log.port import Append, Chunk, Membership, Reader, TopicInfo, TopicSpec, Writer
 from headrace.log.port import Member as WorkerMember
@@ -11,7 +13,7 @@ from headrace.log.simulated.log import SimulatedLog
 from headrace.log.simulated.reader import SimulatedReader
 from headrace.log.simulated.writer import SimulatedWriter
 from headrace.testing.items import CrashPoint
-from headrace.testing.journal import Journal, Run, is_unit
+from headrace.testing.journal import Journal, Run, is_replay, is_unit
 
 
 class Fate:
@@ -22,6 +24,8 @@ class Fate:
         self.is_restoring = True
         """Until the worker serves what it was assigned first."""
         self.on_death: Callable[[], object] = lambda: None
+        self.calls_left: int | None = None
+        """So many calls to the log are answered still; None: all."""
         self._point: CrashPoint | None = None
         self._left = 0
 
@@ -53,6 +57,18 @@ class Fate:
             await asyncio.get_running_loop().create_future()
 
 
+class Inputs(NamedTuple):
+    """What one task reads: no two tasks of an app read the same."""
+
+    partition: int
+    topics: frozenset[str]
+
+    @classmethod
+    def of(cls, positions: Mapping[TopicPartition, int]) -> "Inputs":
+        """The inputs of a reader that begins at these positions."""
+        return cls(next(iter(positions)).partition, frozenset(place.topic for place in positions))
+
+
 class Link(SimulatedCluster):
     """The shared cluster as one worker reaches it."""
 
@@ -63,8 +79,8 @@ class Link(SimulatedCluster):
         self.topics = journal.topics
         self.groups = journal.groups
         self.lag = journal.lag
-        self.readers: dict[TopicPartition, LinkedReader] = {}
-        """The reader that reads a partition for this worker now."""
+        self.readers: dict[Inputs, LinkedReader] = {}
+        """The newest reader of each task's inputs."""
         self._has_committed = False
 
     async def hop(self) -> None:
@@ -76,6 +92,10 @@ class Link(SimulatedCluster):
             await self.fate.reach(CrashPoint.RESTORE)
         elif self.fate.is_dead:
             await self.fate.reach(CrashPoint.QUIET)
+        if self.fate.calls_left is not None:
+            self.fate.calls_left -= 1
+            if self.fate.calls_left < 0:
+                raise Unavailable("the network is cut")
         await asyncio.sleep(0)
 
     def provision(self, specs: Sequence[TopicSpec]) -> Mapping[str, TopicInfo]:
@@ -99,15 +119,12 @@ class Link(SimulatedCluster):
     def _note_unit(self, appends: Sequence[Append]) -> None:
         partition = appends[0].partition
         inputs = self.journal.inputs_of(appends[0])
-        places = [TopicPartition(topic, partition) for topic in inputs]
-        readers = dict.fromkeys(self.readers[place] for place in places if place in self.readers)
-        starts: dict[str, int] = {}
-        fetched: list[Run] = []
-        for reader in readers:
-            starts.update({place.topic: offset for place, offset in reader.starts.items()})
-            fetched += reader.fetched
-            reader.fetched = [run for run in reader.fetched if run.end > inputs[run.topic]]
-        self.journal.note_unit(appends, starts, fetched)
+        # A task may keep the position of an input that none of its agents reads any more.
+        able = [each for each in self.readers if each.partition == partition and each.topics <= inputs.keys()]
+        reader = self.readers[max(able, key=lambda each: len(each.topics))]
+        starts = {place.topic: offset for place, offset in reader.starts.items()}
+        self.journal.note_unit(appends, starts, reader.fetched)
+        reader.fetched = [run for run in reader.fetched if run.end > inputs[run.topic]]
 
 
 class LinkedLog(SimulatedLog):
@@ -120,10 +137,13 @@ class LinkedLog(SimulatedLog):
     async def reader(self, positions: Mapping[TopicPartition, int]) -> Reader:
         """A reader that starts at these offsets. Raises: TopicMismatch for a partition that is not there."""
         await self._link.hop()
-        reader = LinkedReader(self._link, positions)
-        for place in positions:
-            self._link.readers[place] = reader
+        reader = self.new_reader(positions)
+        self._link.readers[Inputs.of(positions)] = reader
         return reader
+
+    def new_reader(self, positions: Mapping[TopicPartition, int]) -> "LinkedReader":
+        """A reader for one of the worker's tasks, or of something else."""
+        return LinkedReader(self._link, positions)
 
     async def writer(self, transactional_id: str) -> Writer:
         """A writer under this id; every older one is fenced when this returns."""
@@ -154,7 +174,8 @@ class LinkedReader(SimulatedReader):
     async def fetch(self, *, records_max: int, bytes_max: int) -> Sequence[Chunk]:
         """What has arrived since the last fetch; see the port."""
         chunks = await super().fetch(records_max=records_max, bytes_max=bytes_max)
-        for chunk in chunks:
+        # Replayed dead letters are handed out after everything else that came with them.
+        for chunk in sorted(chunks, key=lambda each: is_replay(each.topic)):
             place = TopicPartition(chunk.topic, chunk.partition)
             if len(chunk):
                 self.fetched.append(Run(chunk.topic, self._at[place], chunk.offset_next))

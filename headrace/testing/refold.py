@@ -10,14 +10,15 @@ from headrace.app import App
 from headrace.errors import DecodeError
 from headrace.events.envelope import Headers, decode_envelope
 from headrace.events.position import TopicPartition
+from headrace.flow.deadletter import replay_name
 from headrace.flow.group import changelog_name
-from headrace.log.port import Chunk, Outgoing, Reader
-from headrace.log.simulated.reader import SimulatedReader
+from headrace.log.port import Chunk, Outgoing
 from headrace.settings import Settings
 from headrace.tables.memory import MemoryEngine
+from headrace.tables.view import PartitionView, ViewState
 from headrace.testing.disk import Disk
 from headrace.testing.journal import Journal, Record, Run, TaskHistory, chunk_of
-from headrace.testing.link import Link, LinkedLog
+from headrace.testing.link import Inputs, Link, LinkedLog, LinkedReader
 from headrace.testing.virtual_clock import VirtualClock
 from headrace.testing.worker import Worker
 from headrace.testing.world import PromiseBroken, World
@@ -41,7 +42,8 @@ async def check_refold(app: App, journal: Journal, settings: Settings) -> None:
 def _histories(app: App, journal: Journal) -> dict[TopicPartition, TaskHistory]:
     groups = dict.fromkeys(agent.group for agent in app.declarations.agents)
     changelogs = [changelog_name(app.declarations.app_id, group) for group in groups]
-    return {place: history for place, history in journal.tasks.items() if place.topic in changelogs}
+    begun = ((place, history) for place, history in journal.tasks.items() if history.unit)
+    return {place: history for place, history in begun if place.topic in changelogs}
 
 
 async def _refolded(
@@ -51,13 +53,16 @@ async def _refolded(
     again, clock = Journal(), VirtualClock()
     for topic in journal.topics.values():
         again.provision([replace(topic.spec, partitions=topic.info.partitions)])
-    scripts: dict[TopicPartition, list[Run]] = {}
+    scripts: dict[Inputs, list[Run]] = {}
+    starts: dict[TopicPartition, int] = {}
     for (_, number), history in histories.items():
-        for name, start in history.starts.items():
-            place = TopicPartition(name, number)
+        places = {TopicPartition(name, number): start for name, start in history.starts.items()}
+        scripts[Inputs.of(places)] = history.runs
+        for place, start in places.items():
+            # Its records come from the journal itself; here it only says where it begins and ends.
             copied = again.partition(place)
-            copied.start, copied.end = start, history.ends[name]
-            scripts[place] = history.runs
+            copied.start = starts[place] = min(start, starts.get(place, start))
+            copied.end = max(copied.end, history.ends[place.topic])
     world = _ScriptedWorld(again, clock, histories)
     # Where reading began is in the copies; `start="latest"` has had its effect already.
     declarations = replace(app.declarations, starts_latest=set(), timed=[])
@@ -87,21 +92,26 @@ class _ScriptedWorld(World):
         self, journal: Journal, clock: VirtualClock, histories: Mapping[TopicPartition, TaskHistory]
     ) -> None:
         super().__init__(journal, clock)
-        self._ends = {
-            TopicPartition(name, place.partition): end
-            for place, history in histories.items()
-            for name, end in history.ends.items()
-        }
+        self._histories = histories
 
-    def end(self, place: TopicPartition) -> int:
-        return self._ends.get(place, 0)
+    def has_caught_up(self, app: App, view: PartitionView) -> bool:
+        changelog = changelog_name(app.declarations.app_id, view.group)
+        history = self._histories.get(TopicPartition(changelog, view.partition))
+        ends = history.ends if history is not None else {}
+        replay = replay_name(app.declarations.app_id, view.group)
+        reached = {replay: view.replay_offset_next}
+        reached.update({place.topic: offset for place, offset in view.position.items()})
+        return view.state is ViewState.STOPPED or (
+            view.state is ViewState.SERVING
+            and all(offset >= ends.get(name, 0) for name, offset in reached.items())
+        )
 
 
 class _ScriptedWorker(Worker):
     """Is handed its events in a given order."""
 
     source: Journal
-    scripts: Mapping[TopicPartition, Sequence[Run]]
+    scripts: Mapping[Inputs, Sequence[Run]]
 
     def new_log(self) -> LinkedLog:
         link = Link(self.journal, self.fate)
@@ -113,15 +123,14 @@ class _ScriptedLog(LinkedLog):
         super().__init__(link)
         self._source, self._scripts = worker.source, worker.scripts
 
-    async def reader(self, positions: Mapping[TopicPartition, int]) -> Reader:
-        first = next(iter(positions))
-        if first not in self._scripts:
-            return await super().reader(positions)
-        await self._link.hop()
-        return _ScriptedReader(self._link, positions, self._source, self._scripts[first])
+    def new_reader(self, positions: Mapping[TopicPartition, int]) -> LinkedReader:
+        script = self._scripts.get(Inputs.of(positions))
+        if script is None:
+            return super().new_reader(positions)
+        return _ScriptedReader(self._link, positions, self._source, script)
 
 
-class _ScriptedReader(SimulatedReader):
+class _ScriptedReader(LinkedReader):
     """Gives the runs of a history, one after the other, and then nothing any more."""
 
     def __init__(

@@ -7,8 +7,8 @@ from itertools import count
 
 EPOCH_S = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 """When every virtual clock begins, unless told otherwise."""
-_BACKGROUND = ("lag marks",)
-"""Tasks of a worker that sleep for ever: they hold nothing up."""
+_BACKGROUND = ("lag marks", "members", "announcement")
+"""Tasks of a worker that sleep beside its units: they hold nothing up."""
 
 
 @dataclass(eq=False, slots=True)
@@ -16,6 +16,7 @@ class _Sleeper:
     due_s: float
     turn: int
     woken: asyncio.Future[None]
+    whose: object
 
 
 class VirtualClock:
@@ -36,18 +37,22 @@ class VirtualClock:
         """Seconds since it began."""
         return self.passed_s
 
-    async def sleep(self, seconds: float) -> None:
+    async def sleep(self, seconds: float, *, whose: object = None) -> None:
         """Return once the clock was moved this far. Cancel: nothing is left."""
         if seconds <= 0:
             await asyncio.sleep(0)
             return
         woken = asyncio.get_running_loop().create_future()
-        sleeper = _Sleeper(self.passed_s + seconds, next(self._turns), woken)
+        sleeper = _Sleeper(self.passed_s + seconds, next(self._turns), woken, whose)
         self._sleepers[sleeper] = None
         try:
             await woken
         finally:
             self._sleepers.pop(sleeper, None)
+
+    def waiting(self, whose: object) -> int:
+        """How many of somebody's waits are in progress; one whose time has come is not, from that moment."""
+        return sum(sleeper.whose is whose for sleeper in self._sleepers)
 
     def next_due_s(self) -> float:
         """When the next sleeper wakes, in seconds since the clock began; infinity when nobody sleeps."""
@@ -67,8 +72,6 @@ class WorkerClock:
     """The same time as one worker has it: it also knows how many of its tasks wait for time to pass."""
 
     def __init__(self, shared: VirtualClock) -> None:
-        self.waiting = 0
-        """Back-offs and other waits of tasks that are in progress."""
         self._shared = shared
 
     def time(self) -> float:
@@ -82,11 +85,10 @@ class WorkerClock:
     async def sleep(self, seconds: float) -> None:
         """Return once the clock was moved this far. Cancel: nothing is left."""
         task = asyncio.current_task()
-        if task is not None and task.get_name() in _BACKGROUND:
-            await self._shared.sleep(seconds)
-            return
-        self.waiting += 1
-        try:
-            await self._shared.sleep(seconds)
-        finally:
-            self.waiting -= 1
+        is_background = task is not None and task.get_name() in _BACKGROUND
+        await self._shared.sleep(seconds, whose=None if is_background else self)
+
+    @property
+    def waiting(self) -> int:
+        """Back-offs and other waits of tasks that are in progress."""
+        return self._shared.waiting(self)

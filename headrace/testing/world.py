@@ -85,7 +85,7 @@ class World:
             return False
         if await worker.owes(await self._assigned(worker)):
             return True
-        behind = sum(not self._has_caught_up(worker.app, view) for view in worker.views())
+        behind = sum(not self.has_caught_up(worker.app, view) for view in worker.views())
         # As many of its tasks wait for time to pass as are behind: nothing more happens by itself.
         return behind > worker.clock.waiting
 
@@ -99,18 +99,15 @@ class World:
         by_changelog = {changelog_name(app_id, name): name for name in names}
         return {by_changelog[topic]: numbers for topic, numbers in assignment.partitions.items()}
 
-    def _has_caught_up(self, app: App, view: PartitionView) -> bool:
+    def has_caught_up(self, app: App, view: PartitionView) -> bool:
+        """Whether a task has handled all that there is for it, or has stopped for good."""
         if view.state is ViewState.STOPPED:
             return True
         replay = TopicPartition(replay_name(app.declarations.app_id, view.group), view.partition)
         reached = {**view.position, replay: view.replay_offset_next}
         return view.state is ViewState.SERVING and all(
-            offset >= self.end(place) for place, offset in reached.items()
+            offset >= self.journal.partition(place).end for place, offset in reached.items()
         )
-
-    def end(self, place: TopicPartition) -> int:
-        """How far a task that reads this partition has to come."""
-        return self.journal.partition(place).end
 
     async def _what_goes_on(self) -> str:
         found = []
@@ -118,7 +115,7 @@ class World:
             if worker.is_running and await worker.owes(await self._assigned(worker)):
                 found.append(f"{worker.instance} is taking its tasks over")
             for view in worker.views():
-                if not self._has_caught_up(worker.app, view):
+                if not self.has_caught_up(worker.app, view):
                     found.append(
                         f"{worker.instance} {view.group}/{view.partition} is {view.state.value} "
                         f"at {view.position}"

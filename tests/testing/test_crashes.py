@@ -10,11 +10,12 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 import headrace
-from headrace import TopicPartition
+from headrace import TopicPartition, errors
 from headrace.testing import (
     Compact,
     Crash,
     CrashPoint,
+    Outage,
     PromiseBroken,
     Rebalance,
     assert_fold,
@@ -181,3 +182,28 @@ async def test_whatever_sequence_hypothesis_finds_rows_are_their_fold(story: lis
     async with harness(SEQUENCES.app, workers=2) as h:
         await h.run(story)
         await h.check()
+
+
+@pytest.mark.parametrize("after", [1, 2, 4, 7, 11])
+async def test_a_worker_that_does_not_reach_the_log_goes_on_when_it_does(after: int) -> None:
+    till = open_till()
+    async with harness(till.app, key="who") as h:
+        await h.run([Bought(1, 1_000), Outage(30.0, after), Bought(1, 500), Outage(0.1)])
+        assert h.table("balances") == {1: Balance(1_500, 2)}
+        assert h.sent(till.receipts) == [Printed(1, 1_000)]
+        assert "Unavailable" in h.workers[0].runtime.figures_of_flow.failures
+        await h.check()
+
+
+async def test_while_the_log_is_out_of_reach_the_world_is_quiet_and_says_so() -> None:
+    till = open_till(partitions=1)
+    async with harness(till.app, key="who") as h:
+        await h.send(till.buys, Bought(1, 1))
+        h.workers[0].fate.calls_left = 0
+        await h.send(till.buys, Bought(1, 1))
+        with pytest.raises(errors.StillRecovering):
+            h.table("balances")[1]
+        assert (await h.http.get("/balances/1")).status_code == 503
+        h.workers[0].fate.calls_left = None
+        await h.advance(10)
+        assert h.table("balances")[1] == Balance(2, 2)
