@@ -132,10 +132,7 @@ class Runtime:
                 instance=self.instance,
                 partitions={group.changelog: group.partitions for group in self._groups.values()},
                 is_static=bool(self.settings.instance),
-                held=lambda: {
-                    group.changelog: dict.fromkeys(engine.held(group.name), 0)
-                    for group in self._groups.values()
-                },
+                held=lambda: {group.changelog: engine.held(group.name) for group in self._groups.values()},
             )
             membership = await self._log.join(member)
             try:

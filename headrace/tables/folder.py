@@ -3,8 +3,9 @@
 import errno
 import fcntl
 import logging
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,10 +43,17 @@ class StoreFolder:
         """Where the files of a store are, or will be."""
         return self._root / f"{group}-{partition}"
 
-    def held(self, group: str) -> frozenset[int]:
-        """Partitions of the group that have a store here."""
-        names = (path.name.rpartition("-") for path in self._root.iterdir() if path.is_dir())
-        return frozenset(int(number) for name, _, number in names if name == group and number.isdecimal())
+    def held(self, group: str) -> Mapping[int, int]:
+        """Partitions of the group that have a store here, and when each was last written, in ms.
+
+        The time is a hint, by the clock of this machine; 0 where it is not known.
+        """
+        found: dict[int, int] = {}
+        for path in self._root.iterdir():
+            name, _, number = path.name.rpartition("-")
+            if name == group and number.isdecimal() and path.is_dir():
+                found[int(number)] = _written_ms(path)
+        return found
 
     def drop(self, path: Path) -> None:
         """Remove a store that is not open, with all it holds. Raises: StoreInUse."""
@@ -96,6 +104,17 @@ def refuse_headless(path: Path) -> None:
         return
     if any(child.suffix in (".sst", ".log") for child in path.iterdir()):
         raise StoreCorrupt(f"the store in {path} has rows but no CURRENT file")
+
+
+def _written_ms(path: Path) -> int:
+    """When a store was last written: every write goes into its write-ahead log."""
+    try:
+        with os.scandir(path) as children:
+            times = [child.stat().st_mtime for child in children if child.name.endswith(".log")]
+    except FileNotFoundError:
+        # RocksDB removes a log once its rows are in a table.
+        return 0
+    return int(max(times, default=0.0) * 1000)
 
 
 def refused(refusal: Exception, path: Path) -> HeadraceError | OSError:

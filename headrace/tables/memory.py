@@ -1,6 +1,6 @@
 """Stores in memory: for tests, and for tables small enough to be rebuilt at every start."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from headrace.errors import NotOwner, StoreInUse
@@ -34,9 +34,12 @@ class MemoryEngine:
         store = self._stores.get((group, partition))
         return None if store is None else store.reopened()
 
-    def held(self, group: str) -> frozenset[int]:
-        """Partitions of the group that have a store here."""
-        return frozenset(partition for name, partition in self._stores if name == group)
+    def held(self, group: str) -> Mapping[int, int]:
+        """Partitions of the group that have a store here, and when each was last written, in ms.
+
+        The time is a hint, by the clock of this machine; 0 where it is not known.
+        """
+        return dict.fromkeys((partition for name, partition in self._stores if name == group), 0)
 
     def drop(self, group: str, partition: int) -> None:
         """Remove a store that is not open, with all it holds. Raises: StoreInUse."""

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -89,8 +89,11 @@ class RocksEngine:
                     raise refused(refusal, path) from refusal
         raise AssertionError("the last attempt returns or raises")
 
-    def held(self, group: str) -> frozenset[int]:
-        """Partitions of the group that have a store here."""
+    def held(self, group: str) -> Mapping[int, int]:
+        """Partitions of the group that have a store here, and when each was last written, in ms.
+
+        The time is a hint, by the clock of this machine; 0 where it is not known.
+        """
         return self._folder.held(group)
 
     def drop(self, group: str, partition: int) -> None:

@@ -3,7 +3,7 @@
 Implementations pass one contract suite (tests/contract/test_store.py): rocksdb and memory.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -82,8 +82,11 @@ class StoreEngine(Protocol):
     def open_read_only(self, group: str, partition: int) -> Store | None:
         """The same beside a running worker, as of its last flush or write; None when there is none."""
 
-    def held(self, group: str) -> frozenset[int]:
-        """Partitions of the group that have a store here."""
+    def held(self, group: str) -> Mapping[int, int]:
+        """Partitions of the group that have a store here, and when each was last written, in ms.
+
+        The time is a hint, by the clock of this machine; 0 where it is not known.
+        """
 
     def drop(self, group: str, partition: int) -> None:
         """Remove a store that is not open, with all it holds."""

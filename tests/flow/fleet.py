@@ -124,7 +124,7 @@ class SimulatedWorker:
             app=fleet.app_id,
             instance=self.instance,
             partitions={group.changelog: group.partitions},
-            held=lambda: {group.changelog: dict.fromkeys(self._engine.held(group.name), 0)},
+            held=lambda: {group.changelog: self._engine.held(group.name)},
         )
         self._membership = SleepyMembership(fleet.cluster, member)
         async with asyncio.TaskGroup() as tasks:
