@@ -201,6 +201,8 @@ class RowMismatch(TableError):
 class LogError(HeadraceError):
     """The log refused, or cannot be reached."""
 
+    hint = "The message is the log's own; correct what it names, and try again."
+
 
 class Unavailable(LogError):
     """Nobody answers at the log's address."""
@@ -241,6 +243,8 @@ class OffsetOutOfRange(LogError):
 
 class TopicMismatch(LogError):
     """A topic is missing, was recreated, or has another number of partitions than declared."""
+
+    hint = "Make the topic what the app declares (`headrace topics` shows both), or correct the declaration."
 
 
 class ForkedChangelog(LogError):

@@ -54,7 +54,12 @@ class _Since(click.ParamType):
 _FILTERS = [
     option("--agent", default="", show_default=False, help="Refused by this agent."),
     option("--topic", default="", show_default=False, help="From this topic."),
-    option("--error", default="", show_default=False, help="With this error, such as DecodeError."),
+    option(
+        "--error",
+        default="",
+        show_default=False,
+        help="With this error, such as DecodeError or the agent's own KeyError.",
+    ),
     option("--since", type=_Since(), default=None, show_default=False, help="Refused since: 2h, or a time."),
 ]
 _LIMIT = click.IntRange(min=1)

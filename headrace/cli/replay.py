@@ -6,13 +6,13 @@ from dataclasses import dataclass, field, replace
 
 from headrace.cli.letters import FoundLetter, LetterPlace, Selection, find_letters, find_replayed
 from headrace.events.position import TopicPartition
-from headrace.flow.deadletter import dead_letters_name, replay_name
+from headrace.flow.deadletter import dead_letters_name
 from headrace.flow.group import Group
-from headrace.log.port import Append, Log, Outgoing, TopicSpec, Writer
+from headrace.log.port import Append, Log, Outgoing, Writer
+from headrace.provisioning import provision_own
 
 BATCH_RECORDS_MAX = 500
 BATCH_BYTES_MAX = 4 * 1024 * 1024
-_FOR_EVER_MS = -1
 
 
 @dataclass(slots=True)
@@ -61,22 +61,13 @@ class Replay:
         if self._is_dry:
             await self._walk(selection, limit, None, report)
             return self._outcome
-        # A plain record, and the header that says which letter it was.
-        await self._log.provision([self._input_spec(group) for group in self._groups.values()])
+        await provision_own(self._log, self._app, list(self._groups.values()))
         writer = await self._log.writer(f"{self._app}-dead-letters-replay")
         try:
             await self._walk(selection, limit, writer, report)
         finally:
             await writer.close()
         return self._outcome
-
-    def _input_spec(self, group: Group) -> TopicSpec:
-        # Kept for ever: what was replayed is known from here alone.
-        return TopicSpec(
-            name=replay_name(self._app, group.name),
-            partitions=group.partitions,
-            retention_ms=_FOR_EVER_MS,
-        )
 
     async def _walk(
         self,
@@ -85,7 +76,7 @@ class Replay:
         writer: Writer | None,
         report: Callable[[int], None],
     ) -> None:
-        inputs = [replay_name(self._app, name) for name in self._groups]
+        inputs = [group.replay for group in self._groups.values()]
         done = await find_replayed(self._log, self._app, inputs)
         missing = set(selection.places)
         taken = 0
@@ -126,7 +117,7 @@ class Replay:
             replay_of=TopicPartition(dead_letters_name(self._app), found.place.partition),
             replay_offset=found.place.offset,
         )
-        place = TopicPartition(replay_name(self._app, letter.group), letter.partition)
+        place = TopicPartition(self._groups[letter.group].replay, letter.partition)
         record = (letter.key, letter.value, letter.to_headers(), found.timestamp_ms)
         self._batch.setdefault(place, []).append(record)
         self._batch_records += 1

@@ -27,6 +27,7 @@ HEAD_TIMEOUT_S = 10.0
 _DATE_EVERY_S = 1.0
 _KEEP_ALIVE_S = 30
 _DROP_TIMEOUT_S = 1.0
+_START_AGAIN = "Start the worker again; what its log says in front of this tells why."
 
 
 class HttpServer:
@@ -107,11 +108,11 @@ class HttpServer:
             return
         await asyncio.wait({self._task})
         if self._task.cancelled():
-            raise HeadraceError("the HTTP server was cancelled")
+            raise HeadraceError("the HTTP server was cancelled", hint=_START_AGAIN)
         if (error := self._task.exception()) is not None:
-            raise HeadraceError(f"the HTTP server failed: {error!r}") from error
+            raise HeadraceError(f"the HTTP server failed: {error!r}", hint=_START_AGAIN) from error
         if not self._server.should_exit:
-            raise HeadraceError("the HTTP server ended by itself")
+            raise HeadraceError("the HTTP server ended by itself", hint=_START_AGAIN)
 
     async def stop(self, timeout_s: float) -> None:
         """Accept nothing more, let requests in flight end, and drop those that take longer than this.

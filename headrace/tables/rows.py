@@ -152,7 +152,10 @@ class Rows:
     def applied(self, unit: dict[Any, Any]) -> None:
         """The store has the oldest sealed unit now."""
         if unit and self._sealed.pop() is not unit:
-            raise PositionError("units must be applied in the order in which they were sealed")
+            raise PositionError(
+                "units must be applied in the order in which they were sealed",
+                hint="This is a defect of headrace: please report it with the worker's log.",
+            )
 
     def scan(self) -> Iterator[tuple[Any, Any]]:
         """Every row of this partition as this unit sees it, in key order; decoded afresh."""

@@ -149,7 +149,10 @@ class Worker:
         if self.is_running and self._run is not None and self._run.done():
             self.is_running = False
             self._raise_failure()
-            raise HeadraceError(f"the worker {self.instance} has ended by itself")
+            raise HeadraceError(
+                f"the worker {self.instance} has ended by itself",
+                hint="Something stopped it from inside the app; look at its log.",
+            )
         for task in self._startup:
             if task.done() and not task.cancelled() and (error := task.exception()) is not None:
                 raise error

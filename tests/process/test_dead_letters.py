@@ -109,3 +109,37 @@ async def test_what_is_not_there_or_not_said_right_is_told_apart(tmp_path: Path)
     for arguments, sentence in misuses:
         ended = await shell.headrace("dead-letters", *arguments)
         assert (ended.status, sentence in ended.err) == (2, True), (arguments, ended)
+
+
+async def test_a_repaired_agent_gets_its_dead_letters_beside_a_running_worker_each_once(
+    tmp_path: Path,
+) -> None:
+    shell = Shell(tmp_path)
+    repaired = (tmp_path / "svc.py").read_text()
+    line = "        totals[event.key] += event.value.n\n"
+    assert line in repaired
+    broken = repaired.replace(line, f"        assert event.value.n < 10, 'too large'\n{line}")
+    (tmp_path / "svc.py").write_text(broken)
+    async with shell.worker():
+        for n in (1, 10, 2, 20):
+            await shell.sent("a", n)
+        await shell.becomes("a", "3")
+        while len(refused := objects((await shell.headrace("dead-letters", "list", "--json")).out)) < 2:
+            pass
+    assert {(row["agent"], row["topic"], row["error"]) for row in refused} == {
+        ("add_up", "svc.numbers", "AssertionError")
+    }
+    shown = (await shell.headrace("dead-letters", "show", refused[0]["place"], "--json")).json()
+    assert shown["decoded"] == {"type": "Counted", "n": 10}
+    assert "too large" in shown["reason"]
+
+    (tmp_path / "svc.py").write_text(repaired)
+    async with shell.worker():
+        replayed = await shell.headrace("dead-letters", "replay", "--all", "--json")
+        assert replayed.json()["replayed"] == 2
+        await shell.becomes("a", "33")
+        again = await shell.headrace("dead-letters", "replay", "--all", "--json")
+        assert (again.json()["replayed"], len(again.json()["already_replayed"])) == (0, 2)
+        await shell.sent("a", 100)
+        await shell.becomes("a", "133")
+    assert (await shell.headrace("verify")).status == 0

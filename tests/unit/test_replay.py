@@ -23,6 +23,7 @@ from headrace.log.simulated.log import SimulatedLog
 APP = "shop"
 LETTERS = dead_letters_name(APP)
 REPLAY = replay_name(APP, "main")
+LIMITS = {"buys": 1 << 20, LETTERS: 2 << 20}
 NOTHING_SAID: Callable[[int], None] = lambda _: None  # noqa: E731
 
 
@@ -30,7 +31,9 @@ NOTHING_SAID: Callable[[int], None] = lambda _: None  # noqa: E731
 async def log(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     opened: Log = EmbeddedLog(tmp_path / "log.db") if request.param == "embedded" else SimulatedLog()
     await opened.open()
-    await opened.provision([TopicSpec(name=LETTERS, partitions=2)])
+    await opened.provision(
+        [TopicSpec(name=name, partitions=2, record_bytes_max=limit) for name, limit in LIMITS.items()]
+    )
     yield opened
     await opened.close()
 

@@ -126,6 +126,11 @@ class _Source:
         )
 
 
+def _recreated(topic: str) -> TopicMismatch:
+    hint = "Its offsets mean nothing any more: start again, and follow what the error at the start says."
+    return TopicMismatch("the topic was recreated", topic=topic, hint=hint)
+
+
 class KafkaReader:
     """A reader without a consumer group: `read_committed`, from given offsets, never reset.
 
@@ -240,7 +245,7 @@ class KafkaReader:
                 self._mark_missing(source)
                 continue
             if source.topic_id and view.topic_id != source.topic_id:
-                self._fail(source, TopicMismatch("the topic was recreated", topic=source.place.topic))
+                self._fail(source, _recreated(source.place.topic))
                 continue
             source.topic_id = view.topic_id
             source.leader = view.leaders[source.place.partition]
