@@ -58,7 +58,7 @@ _FILTERS = [
         "--error",
         default="",
         show_default=False,
-        help="With this error, such as DecodeError or the agent's own KeyError.",
+        help="With this error: DecodeError, KeyError.",
     ),
     option("--since", type=_Since(), default=None, show_default=False, help="Refused since: 2h, or a time."),
 ]
