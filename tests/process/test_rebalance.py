@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 
 REBALANCES = 30
 PAUSE_MS_MAX = 100
-STALL_MS_MAX = 500
-"""Who stopped what stays would hold it until the slowest has heard of the rebalance: up to 667 ms here."""
+STALL_MS_MAX = 1_000
+"""After a kill a rebalance takes the session time-out, 2 s: nothing that stays may wait for its end."""
 _SETTLE_TIMEOUT_S = 30.0
 _ACTIONS = ("join", "join", "stop", "kill")
 
