@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 _OPEN_PATIENCE_S = 30.0
 _LAG_INTERVAL_S = 5.0
 _VERSION = version("headrace")
-_RETRACT_PATIENCE_S = 2.0
+_RETRACT_PATIENCE_S = 1.0
 
 
 class Runtime:

@@ -9,7 +9,7 @@ from headrace.errors import CommitUnknown, EventError, Fenced, HeadraceError, Un
 from headrace.flow.group import Group
 from headrace.flow.isolation import Isolation
 from headrace.flow.task import Task, Worksite
-from headrace.log.port import Membership
+from headrace.log.port import Assignment, Membership
 from headrace.tables.view import PartitionView, ViewState
 
 logger = logging.getLogger(__name__)
@@ -140,12 +140,27 @@ class Keeper:
         """Whether the group confirms the partition: a zombie must not fence the rightful owner back."""
         while not self._stopping.is_set():
             try:
-                confirmed = await self._membership.confirm()
+                confirmed = await self._confirmed()
             except Unavailable as error:
                 logger.warning("The group does not confirm who owns what: %s", error)
                 continue
+            if confirmed is None:
+                return False
             if self.partition in confirmed.partitions.get(self.group.changelog, frozenset()):
                 return True
             self.given_up_in = confirmed.generation
             return False
         return False
+
+    async def _confirmed(self) -> Assignment | None:
+        """What the group says now; None when this keeper is stopped first."""
+        name = f"{self.group.name}/{self.partition}"
+        asking = asyncio.create_task(self._membership.confirm(), name=f"confirmation of {name}")
+        stopping = asyncio.create_task(self._stopping.wait(), name=f"stop of {name}")
+        try:
+            await asyncio.wait({asking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            return asking.result() if asking.done() else None
+        finally:
+            asking.cancel()
+            stopping.cancel()
+            await asyncio.wait({asking, stopping})

@@ -11,12 +11,12 @@ from headrace.flow.group import form_groups
 from headrace.flow.keeper import Keeper, KeeperState
 from headrace.flow.takeover import transactional_id
 from headrace.flow.task import Worksite
-from headrace.log.port import Append, Assignment
+from headrace.log.port import Append, Assignment, Membership
 from headrace.log.simulated.log import SimulatedLog
 from headrace.tables.memory import MemoryEngine
 from headrace.tables.view import ViewState
-from tests.flow.shop import Bought, by_key, fold, open_shop, purchases
-from tests.service import quick, running
+from tests.flow.shop import Bought, Shop, by_key, fold, open_shop, purchases
+from tests.service import append, quick, running
 
 
 async def test_a_fenced_task_that_is_still_ours_goes_on_where_its_rows_stand() -> None:
@@ -47,8 +47,8 @@ class Elsewhere:
         """Leave."""
 
 
-async def test_a_fenced_task_that_is_another_workers_gives_up_and_does_not_fence_back() -> None:
-    shop, log = open_shop(partitions=1), SimulatedLog()
+async def kept(shop: Shop, log: SimulatedLog, membership: Membership) -> tuple[Keeper, asyncio.Task[None]]:
+    """A keeper of the shop's only partition, which is served."""
     async with running(shop.app, log=log):
         pass
     declared = shop.app.declarations
@@ -57,17 +57,48 @@ async def test_a_fenced_task_that_is_another_workers_gives_up_and_does_not_fence
     site = Worksite(
         app="shop", log=log, engine=MemoryEngine(), settings=quick(), topics=topics, figures=FlowFigures()
     )
-    keeper = Keeper(site, group, 0, Elsewhere())
+    keeper = Keeper(site, group, 0, membership)
     run = asyncio.create_task(keeper.run(), name="keeper")
     await keeper.view.served.wait()
+    return keeper, run
+
+
+async def test_a_fenced_task_that_is_another_workers_gives_up_and_does_not_fence_back() -> None:
+    shop, log = open_shop(partitions=1), SimulatedLog()
+    keeper, run = await kept(shop, log, Elsewhere())
     owner = await log.writer(transactional_id("shop", "main", 0))
-    foreign = await log.writer("elsewhere")
     raw = shop.buys.values.encode(Bought(1, 1))
-    await foreign.commit([Append("buys", 0, [(b"1", raw, (), 0)])])
+    await append(log, "buys", [(b"1", raw)])
     await run
     assert keeper.state is KeeperState.DONE
+    assert keeper.given_up_in == 2
     assert keeper.view.state is ViewState.CLOSED
     await owner.commit([Append("receipts", 0, [(b"1", raw, (), 0)])])
+
+
+class Silent(Elsewhere):
+    """A group that does not answer."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+
+    async def confirm(self) -> Assignment:
+        """Nobody says anything."""
+        self.asked.set()
+        return await asyncio.Future()
+
+
+async def test_a_fenced_task_that_waits_for_a_silent_group_can_be_stopped() -> None:
+    shop, log = open_shop(partitions=1), SimulatedLog()
+    membership = Silent()
+    keeper, run = await kept(shop, log, membership)
+    await log.writer(transactional_id("shop", "main", 0))
+    await append(log, "buys", [(b"1", shop.buys.values.encode(Bought(1, 1)))])
+    await membership.asked.wait()
+    keeper.stop()
+    await run
+    assert keeper.state is KeeperState.DONE
+    assert keeper.given_up_in is None
 
 
 async def test_inputs_of_one_group_with_different_partitions_are_refused_and_the_way_out_is_named() -> None:
