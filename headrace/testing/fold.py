@@ -88,7 +88,8 @@ def check_model(h: Harness, table: Table[Any, Any], function: Fold) -> None:
     """Hold a table to a plain function of its events. Raises: PromiseBroken."""
     app = next(app for app in h.apps if app.declarations.tables.get(table.name) is table)
     changelog = changelog_name(app.declarations.app_id, table.group)
-    refused = Counter((each.topic, each.partition, each.offset) for each in h[app].dead_letters())
+    letters = (each for each in h[app].dead_letters() if each.group == table.group)
+    refused = Counter((each.topic, each.partition, each.offset) for each in letters)
     model: dict[Any, Any] = {}
     for place in sorted(place for place in h.log.tasks if place.topic == changelog):
         for topic, record in events_of(h.log.history(place), h.log):

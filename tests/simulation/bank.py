@@ -39,7 +39,7 @@ class Bank:
 
 
 def open_bank() -> Bank:
-    """A bank: large movements are noted, notes are counted in the same group and kept in another one."""
+    """A bank: large movements are noted; notes are kept in its own group, which refuses some, and in another."""
     app = headrace.App("bank")
     movements: headrace.Topic[int, Moved | Closed] = app.topic(
         "movements", key_type=int, value_type=Moved | Closed, partitions=3
@@ -74,6 +74,8 @@ def open_bank() -> Bank:
     @app.agent(notes)
     async def collect(events: headrace.Stream[Noted]) -> None:
         async for event in events:
+            if event.number % 7 == 3:
+                raise ValueError("three is refused")
             bank.notes_seen[event.account] = (*bank.notes_seen[event.account], event.number)[-5:]
 
     @app.agent(notes, group="archive")

@@ -3,11 +3,12 @@
 from random import Random
 from typing import Any
 
-from headrace.testing import Advance, Compact, Crash, CrashPoint, Join, Leave, Outage, Rebalance
+from headrace.testing import Advance, Compact, Crash, CrashPoint, Join, Leave, Outage, Poison, Rebalance
 from tests.simulation.bank import Closed, Moved
 
 ACCOUNTS = 8
 WORKERS_MAX = 3
+BAD = (b"", b"no event", b'{"type":"Opened","account":1}', b'{"type":"Moved","account":"x"}', b"\xff\xfe")
 
 
 def tell(seed: int, *, steps: int) -> list[Any]:
@@ -22,7 +23,9 @@ def tell(seed: int, *, steps: int) -> list[Any]:
     return story
 
 
-def _event(rng: Random) -> Moved | Closed:
+def _event(rng: Random) -> Moved | Closed | Poison:
+    if rng.random() < 0.08:
+        return Poison(rng.choice(BAD), "movements", b"%d" % rng.randrange(ACCOUNTS))
     account = rng.randrange(ACCOUNTS)
     return Closed(account) if rng.random() < 0.1 else Moved(account, rng.randint(-300, 1_000))
 

@@ -22,7 +22,7 @@ def test_the_tests_of_the_tutorial_pass(tmp_path: Path) -> None:
         check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "4 passed" in ended.stdout
+    assert "5 passed" in ended.stdout
 
 
 def test_two_hundred_crashes_of_three_agents_are_a_short_test() -> None:
