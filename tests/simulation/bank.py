@@ -39,7 +39,7 @@ class Bank:
 
 
 def open_bank() -> Bank:
-    """A bank: large movements are noted; notes are kept in its own group, which refuses some, and in another."""
+    """A bank: large movements are noted; notes are kept in its own group, refusing some, and in another."""
     app = headrace.App("bank")
     movements: headrace.Topic[int, Moved | Closed] = app.topic(
         "movements", key_type=int, value_type=Moved | Closed, partitions=3
