@@ -15,6 +15,7 @@ from headrace.cli import (
     tables,
     topics,
     verify,
+    watch,
     worker,
 )
 
@@ -32,5 +33,6 @@ __all__ = [
     "tables",
     "topics",
     "verify",
+    "watch",
     "worker",
 ]

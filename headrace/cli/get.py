@@ -1,7 +1,7 @@
 """`get`: one row of a table, as committed."""
 
 from contextlib import aclosing
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import msgspec
@@ -42,7 +42,7 @@ class Get(Command):
         try:
             async with self.open_log(settings) as log:
                 layout = await find_layout(log, declared)
-                partition, row = await _find(log, layout, table, key, stores)
+                partition, row, _ = await find_row(log, layout, table, key, stores)
         finally:
             stores.close()
         if self.json:
@@ -55,10 +55,19 @@ class Get(Command):
         return ExitStatus.NO if row is None else ExitStatus.YES
 
 
-async def _find(
+class FoundRow(NamedTuple):
+    """Where a key lives, and its newest committed row."""
+
+    partition: int
+    row: bytes | None
+    offset_next: int
+    """The changelog offset up to which this holds."""
+
+
+async def find_row(
     log: Log, layout: Layout, table: Table[Any, Any], key: Any, stores: LocalStores
-) -> tuple[int, bytes | None]:
-    """The partition of a key, and its newest committed row."""
+) -> FoundRow:
+    """The newest committed row of a key."""
     group = layout.groups[table.group]
     partitioner = next(iter(group.inputs.values())).partitioner
     partition = partitioner.place(table.keys.to_wire(key), group.partitions)
@@ -75,4 +84,4 @@ async def _find(
             async for record in rest:
                 if record.key == row_key:
                     row = record.value
-    return partition, row
+    return FoundRow(partition, row, max(start, held.end))

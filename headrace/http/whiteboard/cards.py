@@ -10,9 +10,11 @@ QUEUE_HEIGHT = 86.0
 AGENT_HEIGHT = 82.0
 TABLE_HEIGHT = 72.0
 ROUTE_HEIGHT = 46.0
-DEAD_HEIGHT = 62.0
+DEAD_HEIGHT = 80.0
 _CELLS_MAX = 48
 _PIPE = 34.0
+_PATH_FROM = 200.0
+"""In a narrower table the path would run into the number of rows."""
 
 
 class Place(NamedTuple):
@@ -85,6 +87,8 @@ def draw_table(ink: Ink, board: Board, table: TableCard, at: Place) -> None:
     ink.add(f'<path class="rule" d="{rules}"/>')
     ink.text((at.x + 12, at.y + 20), table.name, "name", width=at.width - 24, size=14.5)
     ink.text((at.x + 42, line + 27), "", "figure big", slot=f"{board.app}/table/{table.name}/rows")
+    if at.width < _PATH_FROM:
+        return
     path = f"GET {table.path}/…" if table.path else "private"
     ink.text((at.x + at.width - 12, line + 26), path, "small end", width=at.width - 110, size=11.5)
 
@@ -103,4 +107,5 @@ def draw_dead(ink: Ink, board: Board, at: Place) -> None:
     name = board.dead_letters_topic
     ink.text((at.x + 14, at.y + 25), name, "name", width=at.width - 28, size=14.5)
     ink.text((at.x + 14, at.y + 46), "", "figure", slot=f"{board.app}/dead/text")
+    ink.text((at.x + 14, at.y + 66), "headrace -A APP dead-letters list", "small")
     ink.add("</g>")
