@@ -77,6 +77,7 @@ def served_tables(declared: Declarations, groups: Mapping[str, Group]) -> Iterat
             partitioner=next(iter(group.inputs.values())).partitioner,
             partitions=group.partitions,
             row_prefix=table.row_prefix,
+            renewed=table.renewed if table.renews_rows else None,
             key_type=table.key_type,
             value_type=table.values.value_type,
             about=vars(table).get("__doc__") or "",

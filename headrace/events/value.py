@@ -79,6 +79,11 @@ class ValueCodec(Generic[V]):
                 # Whatever the user's function raises says the same: this value has no newer shape.
                 raise msgspec.ValidationError(f"{unfit}, and upcast does not help: {error!r}") from error
 
+    @property
+    def has_upcast(self) -> bool:
+        """Whether values of an older shape can be read."""
+        return self._upcast is not None
+
     def renewed(self, raw: bytes) -> bytes:
         """The bytes in the declared type's shape. Raises: DecodeError."""
         return raw if self._upcast is None else self.encode(self.decoded(raw))

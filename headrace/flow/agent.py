@@ -100,7 +100,8 @@ class AgentRun:
     async def ended(self) -> None:
         """Return once the coroutine has ended, however it did."""
         if self._task is not None:
-            await asyncio.wait({self._task})
+            if not self._task.done():
+                await asyncio.wait({self._task})
             if not self._task.cancelled():
                 self._task.exception()
 

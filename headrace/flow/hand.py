@@ -10,7 +10,8 @@ from headrace.flow.group import Group
 from headrace.flow.sending import Sent
 from headrace.flow.topic import Topic
 from headrace.flow.unit import Unit
-from headrace.tables.rows import Journal, KeyGuard, Rows, roll_back
+from headrace.tables.journal import Journal
+from headrace.tables.rows import KeyGuard, Rows
 from headrace.tables.store import Store
 from headrace.tables.table import Table
 
@@ -31,7 +32,7 @@ class Hand:
         self.group = group
         self.partition = partition
         self._unit: Unit | None = None
-        self._journal: Journal = []
+        self._journal: Journal | None = None
         self._cache_rows_max = cache_rows_max
         self._rows: dict[Table[Any, Any], Rows] = {}
 
@@ -49,22 +50,20 @@ class Hand:
         self._unit = unit
 
     def guard_events(self, *, is_guarded: bool) -> None:
-        """Whether the writes of the event in hand can be taken back by themselves."""
-        self.keep()
+        """Whether what the event in hand changes can be taken back by itself."""
+        self._journal = Journal(self._index_in_hand) if is_guarded else None
         for rows in self._rows.values():
-            rows.journal = self._journal if is_guarded else None
+            rows.journal = self._journal
 
-    def keep(self) -> None:
-        """What was written and sent so far stays."""
-        self._journal.clear()
-        if self._unit is not None:
-            self._unit.outbox.keep()
+    def _index_in_hand(self) -> int:
+        return self.run.stream.index if self.run is not None else -1
 
     def roll_back(self) -> None:
-        """Take back what was written and sent since the last `keep`."""
-        roll_back(self._journal)
-        if self._unit is not None:
-            self._unit.outbox.roll_back()
+        """Take back what the event in hand changed."""
+        assert self._journal is not None
+        assert self._unit is not None
+        for place in self._journal.roll_back():
+            self._unit.outbox.take_back(place)
 
     def tables(self) -> Iterable[Rows]:
         """The rows of every table of the task."""
@@ -83,6 +82,8 @@ class Hand:
     def take(self, run: AgentRun) -> None:
         """An agent begins a run of events."""
         self.run, self.is_open = run, True
+        if self._journal is not None:
+            self._journal.keep()
 
     def release(self) -> None:
         """The agent asked for its next run."""
@@ -110,7 +111,7 @@ class Hand:
         envelope = run.output_envelope()
         if self._is_muted(run):
             return Sent(envelope.event_id)
-        self._unit.outbox.add(
+        place = self._unit.outbox.add(
             topic,
             envelope,
             key=key,
@@ -121,6 +122,8 @@ class Hand:
             keyless_partition=self.partition,
             timestamp_ms=timestamp_ms,
         )
+        if self._journal is not None:
+            self._journal.sent(place)
         self._unit.of(run.agent.name).sent += 1
         return Sent(envelope.event_id)
 

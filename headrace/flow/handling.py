@@ -210,13 +210,14 @@ class Handling:
         name = run.agent.name
         while start < len(values):
             self._hand.take(run)
-            keep = self._hand.keep if self._portion.is_guarded else None
-            run.stream.hand_out(chunk, values, deadline, base=base, start=start, on_finished=keep)
+            run.stream.hand_out(chunk, values, deadline, base=base, start=start)
             try:
                 finished = await run.asked()
             except AgentReturned:
                 raise
             except _OF_THE_EVENT as error:
+                if self._portion.is_guarded:
+                    self._hand.roll_back()
                 self._hand.release()
                 failed = run.stream.index
                 if failed > start:
@@ -242,7 +243,6 @@ class Handling:
         """Follow the agent's policy for the event it refused; whether it is to be tried again."""
         if not self._portion.is_guarded:
             raise Guard
-        self._hand.roll_back()
         policy = run.agent.on_error
         is_tried_again = isinstance(policy, Retry) and tried <= policy.times
         if (is_tried_again or isinstance(_end(run), Stop)) and not self._portion.is_alone:
@@ -259,7 +259,6 @@ class Handling:
             what = f"agent {run.agent.name} raised {type(error).__name__}: {error.what}"
             raise HandlerError(what, hint=error.next_step, **place(chunk, index)) from error
         self._refuse(chunk, index, (run,), run.agent.name, error)
-        self._hand.keep()
         return False
 
     def _refuse(

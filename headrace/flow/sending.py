@@ -102,7 +102,7 @@ class Outbox:
     CloudEvents. An event without a key goes to `keyless_partition` modulo the topic's count.
     """
 
-    __slots__ = ("_app", "_clock", "_partitions", "_recent", "_record_bytes_max", "appends", "records")
+    __slots__ = ("_app", "_clock", "_partitions", "_record_bytes_max", "appends", "records")
 
     def __init__(
         self,
@@ -118,7 +118,6 @@ class Outbox:
         self._clock = clock
         self.appends: dict[TopicPartition, list[Outgoing]] = {}
         self.records = 0
-        self._recent: list[list[Outgoing]] = []
 
     def add(
         self,
@@ -132,8 +131,11 @@ class Outbox:
         partition: int | None,
         keyless_partition: int,
         timestamp_ms: int | None,
-    ) -> None:
-        """Put an event in. Raises: RecordTooLarge, DeclarationError for a topic not declared on the app."""
+    ) -> TopicPartition:
+        """Put an event in; where it lies now.
+
+        Raises: RecordTooLarge, DeclarationError for a topic not declared on the app.
+        """
         partitions = self._partitions.get(topic.name)
         if partitions is None:
             raise DeclarationError(
@@ -158,10 +160,10 @@ class Outbox:
                 partition=partition,
             )
         record = (key, value, written, time_ms if timestamp_ms is None else timestamp_ms)
-        records = self.appends.setdefault(TopicPartition(topic.name, partition), [])
-        records.append(record)
-        self._recent.append(records)
+        place = TopicPartition(topic.name, partition)
+        self.appends.setdefault(place, []).append(record)
         self.records += 1
+        return place
 
     def put(self, topic: str, partition: int, record: Outgoing) -> None:
         """Put a record in that is taken back by nobody."""
@@ -169,15 +171,10 @@ class Outbox:
         self.appends.setdefault(place, []).append(record)
         self.records += 1
 
-    def keep(self) -> None:
-        """What was sent so far stays."""
-        self._recent.clear()
-
-    def roll_back(self) -> None:
-        """Take back what was sent since the last `keep`."""
-        while self._recent:
-            self._recent.pop().pop()
-            self.records -= 1
+    def take_back(self, place: TopicPartition) -> None:
+        """Remove the last record of a place."""
+        self.appends[place].pop()
+        self.records -= 1
 
     def _envelope_headers(self, topic: "Topic[Any, Any]", envelope: Envelope, type_name: str) -> Headers:
         if topic.envelope is EnvelopeFormat.COMPACT:

@@ -102,7 +102,6 @@ class Stream(AsyncIterator[E]):
         self._count = 0
         self._base = 0
         self._start = 0
-        self._on_finished: Callable[[], None] | None = None
         self._deadline = float("inf")
         self._slice_began = 0.0
         self._chunk: Chunk | None = None
@@ -119,16 +118,13 @@ class Stream(AsyncIterator[E]):
         return await self._next_slice()
 
     async def _next_slice(self) -> E:
-        if self._on_finished is not None and self._index > self._start:
-            self._on_finished()
         while True:
             now = self._clock()
             if self._index < self._count and (now < self._deadline or self._index == self._start):
                 if now - self._slice_began > SLICE_S:
                     await asyncio.sleep(0)
                     self._slice_began = self._clock()
-                step = _SLICE_EVENTS if self._on_finished is None else 1
-                self._pause_at = min(self._index + step, self._count)
+                self._pause_at = min(self._index + _SLICE_EVENTS, self._count)
                 if self._trace is not None:
                     again = self._trace.handed(self._base + self._index) - self._base
                     self._pause_at = min(self._pause_at, again)
@@ -156,17 +152,15 @@ class Stream(AsyncIterator[E]):
         *,
         base: int = 0,
         start: int = 0,
-        on_finished: Callable[[], None] | None = None,
     ) -> None:
         """Give a run of events; `asked` tells when the agent wants the next run.
 
         Shape: `values[0]` is the event at index `base` of the chunk; the run begins with
-        `values[start]`. `on_finished` is called whenever an event is finished.
+        `values[start]`.
         """
         self._chunk, self._values, self._base = chunk, values, base
         self._index = self._start = start
         self._count, self._deadline, self._pause_at = len(values), deadline, 0
-        self._on_finished = on_finished
         self._slice_began = self._clock()
         if self._trace is not None:
             self._trace.begin(chunk)

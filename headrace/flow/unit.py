@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.errors import RecordTooLarge, UnencodableValue
-from headrace.events.position import Position
+from headrace.events.position import Position, TopicPartition
 from headrace.flow.deadletter import Letter
 from headrace.flow.figures import AgentFigures
 from headrace.flow.group import Group
@@ -83,6 +83,11 @@ class Unit:
         for agent in by:
             self.of(agent).dead_letters += 1
 
+    def position(self, partition: int, *, hidden: str) -> Position:
+        """How far its inputs are, but for one that only the task knows of."""
+        inputs = self.inputs.items()
+        return Position({TopicPartition(t, partition): at.offset_next for t, at in inputs if t != hidden})
+
     def record(self) -> PositionRecord:
         """The position record that ends the unit."""
         inputs = {**self._parked, **self.inputs}
@@ -121,7 +126,7 @@ async def seal(unit: Unit, tables: Iterable[Rows], *, group: Group, partition: i
     records.append((POSITION_KEY, encode_position(record), (), time_ms))
     return SealedUnit(
         record=record,
-        position=record.position(partition, hidden=group.replay),
+        position=unit.position(partition, hidden=group.replay),
         unit=unit,
         rows=rows,
         writes=writes,

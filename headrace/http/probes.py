@@ -15,9 +15,13 @@ def livez() -> tuple[int, Any]:
 
 
 def readyz(source: ReadSource, *, is_trusted: bool) -> tuple[int, Any]:
-    """200 once every partition of this worker answers, else 503; input positions for the trusted only."""
+    """200 once every partition of this worker answers or stands still, else 503.
+
+    One that stands still is named; the others are not taken from their readers because of it.
+    Input positions are for the trusted only.
+    """
     views = source.views()
-    is_ready = source.state is WorkerState.RUNNING and all(view.state is ViewState.SERVING for view in views)
+    is_ready = source.state is WorkerState.RUNNING and all(view.is_settled for view in views)
     partitions = {f"{view.group}/{view.partition}": _partition(view, is_trusted) for view in views}
     return 200 if is_ready else 503, {"state": source.state.value, "partitions": partitions}
 

@@ -17,6 +17,7 @@ from headrace.http.problems import (
     problem_of,
 )
 from headrace.http.source import ReadSource, ServedTable
+from headrace.tables.view import PartitionView
 
 _JSON: RawHeader = (b"content-type", b"application/json")
 # A row is as of now: whoever stores it asks again before using it.
@@ -57,7 +58,7 @@ class PointReads:
             return await NOT_OWNED.send(send)
         try:
             # Row and position are taken in one turn of the loop: a publish cannot come in between.
-            row = view.get(store_key)
+            row = self.row(view, store_key)
             position = (POSITION, self._token(partition, view.position))
         except StillRecovering:
             return await RECOVERING.send(send)
@@ -76,6 +77,11 @@ class PointReads:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
         return status
+
+    def row(self, view: PartitionView, store_key: bytes) -> bytes | None:
+        """The committed row as clients see it. Raises: as `PartitionView.get`, and RowMismatch."""
+        row = view.get(store_key)
+        return row if row is None or self._table.renewed is None else self._table.renewed(row)
 
     def locate(self, segment: bytes) -> tuple[int, bytes] | Problem:
         """Partition and store key of the key in a path segment, or the problem with it."""

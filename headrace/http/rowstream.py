@@ -38,7 +38,7 @@ class RowStreams:
         if view is None:
             return await NOT_OWNED.send(send)
         try:
-            view.get(store_key)
+            self._reads.row(view, store_key)
             token = token_bytes(view.position, self._source.catalog)
         except StillRecovering:
             return await RECOVERING.send(send)
@@ -49,7 +49,7 @@ class RowStreams:
             await send({"type": "http.response.start", "status": 200, "headers": head})
             await send({"type": "http.response.body", "body": b""})
             return 200
-        rows = _Rows(self._source, view, self._group, store_key)
+        rows = _Rows(self._source, view, self._reads, store_key)
         ending = ended("WorkerStopping", "This worker stops; ask again, and another one may answer.")
         return await self._streams.respond(rows, ending, receive, send, (POSITION, token))
 
@@ -57,10 +57,10 @@ class RowStreams:
 class _Rows:
     """One row as one stream sees it; what it sent last is all it remembers."""
 
-    def __init__(self, source: ReadSource, view: PartitionView, group: str, store_key: bytes) -> None:
+    def __init__(self, source: ReadSource, view: PartitionView, reads: PointReads, store_key: bytes) -> None:
         self._source = source
         self._view = view
-        self._group = group
+        self._reads = reads
         self._store_key = store_key
         self._sent: object = _UNKNOWN
 
@@ -76,7 +76,7 @@ class _Rows:
             # Taken over again by this worker: the row follows when the partition is served.
             return None
         try:
-            row = view.get(self._store_key)
+            row = self._reads.row(view, self._store_key)
         except HeadraceError as error:
             problem = problem_of(error)
             raise StreamEnded(event("ended", problem.body)) from error

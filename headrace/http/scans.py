@@ -112,6 +112,7 @@ class Scans:
     ) -> bytes:
         """The page as JSON; runs in a thread and closes the snapshots in any case."""
         keys, prefix_size = self._table.keys, len(self._table.row_prefix)
+        renewed = self._table.renewed
         parts: list[bytes] = []
         last = b""
         has_more = False
@@ -127,7 +128,8 @@ class Scans:
                     # Hands the interpreter to the loop, which would else wait up to 5 ms for it.
                     time.sleep(0)
                 shown = msgspec.json.encode(keys.to_json(keys.from_store(key[prefix_size:])))
-                parts.append(b'{"key":' + shown + b',"value":' + row + b"}")
+                value = row if renewed is None else renewed(row)
+                parts.append(b'{"key":' + shown + b',"value":' + value + b"}")
                 last = key
         cursor = b'"' + cursor_of(last) + b'"' if has_more else b"null"
         return b'{"rows":[' + b",".join(parts) + b'],"cursor":' + cursor + b"}"

@@ -37,6 +37,8 @@ class ServedTable:
     partitions: int
     row_prefix: bytes
     """What a store key of this table begins with: the table's name and a zero byte."""
+    renewed: Callable[[bytes], bytes] | None = None
+    """Gives a stored row the shape of the value type; None where rows are read as they are stored."""
     key_type: Any = str
     value_type: Any = msgspec.Raw
     """What the rows are; for the description of the API."""

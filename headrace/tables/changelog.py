@@ -45,10 +45,9 @@ class PositionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     reset: Reset | None = None
     """None: the tables were never reset."""
 
-    def position(self, partition: int, *, hidden: str = "") -> Position:
-        """The position of the task's rows; an input that nobody but the task knows of is left out."""
-        inputs = self.inputs.items()
-        return Position({TopicPartition(t, partition): at.offset_next for t, at in inputs if t != hidden})
+    def position(self, partition: int) -> Position:
+        """The position of the task's rows, with every input that the group ever had."""
+        return Position({TopicPartition(t, partition): at.offset_next for t, at in self.inputs.items()})
 
 
 class StoreMark(msgspec.Struct, frozen=True):

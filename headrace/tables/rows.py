@@ -9,6 +9,7 @@ from headrace.errors import ForeignKey, PositionError, RowMismatch
 from headrace.events.key import KeyCodec
 from headrace.events.partitioner import Partitioner
 from headrace.events.value import ValueCodec
+from headrace.tables.journal import Journal
 from headrace.tables.store import Row, Store
 
 
@@ -18,9 +19,6 @@ class _Absent:
 
 ABSENT: Final = _Absent()
 _UNKNOWN: Final = _Absent()
-
-Journal = list[tuple[dict[Any, Any], Any, Any]]
-"""What each write of the event in hand replaced: the open unit's rows, key, what was there."""
 
 
 class TaskRows(Protocol):
@@ -108,14 +106,14 @@ class Rows:
         if key not in self.fresh and key not in self._young:
             guard.check(self.keys.to_wire(key))
         if self.journal is not None:
-            self.journal.append((self.fresh, key, self.fresh.get(key, _UNKNOWN)))
+            self.journal.wrote(self.fresh, key)
         self.fresh[key] = value if self.values.is_immutable else self.values.encode(value)
 
     def remove(self, key: Any, guard: "KeyGuard") -> None:
         """Delete a row in the open unit; nothing happens when there is none. Raises: ForeignKey."""
         guard.check(self.keys.to_wire(key))
         if self.journal is not None:
-            self.journal.append((self.fresh, key, self.fresh.get(key, _UNKNOWN)))
+            self.journal.wrote(self.fresh, key)
         self.fresh[key] = ABSENT
 
     def drop(self) -> None:
@@ -176,16 +174,6 @@ class Rows:
                 merged[raw_key] = self.values.encode(kept) if self.values.is_immutable else kept
         for raw_key in sorted(merged):
             yield self.keys.from_store(raw_key), self.values.decode(merged[raw_key])
-
-
-def roll_back(journal: Journal) -> None:
-    """Take back the writes that are noted, newest first."""
-    while journal:
-        rows, key, before = journal.pop()
-        if before is _UNKNOWN:
-            del rows[key]
-        else:
-            rows[key] = before
 
 
 class KeyGuard:

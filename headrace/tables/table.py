@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, Generic, NoReturn, Protocol, TypeVar, overload
 
-from headrace.errors import DeclarationError, NotSupported, OutsideAgent
+from headrace.errors import DeclarationError, DecodeError, NotSupported, OutsideAgent, RowMismatch
 from headrace.events.key import key_codec
 from headrace.events.value import Upcast, row_codec
 from headrace.tables.rows import ABSENT, Rows, active_rows
@@ -56,6 +56,18 @@ class Table(Generic[K, V]):
 
     def __repr__(self) -> str:
         return f"<Table {self.name} of group {self.group}>"
+
+    @property
+    def renews_rows(self) -> bool:
+        """Whether stored rows may have an older shape than the value type."""
+        return self.values.has_upcast
+
+    def renewed(self, raw: bytes) -> bytes:
+        """A stored row in the shape of the value type. Raises: RowMismatch."""
+        try:
+            return self.values.renewed(raw)
+        except DecodeError as error:
+            raise RowMismatch(f"a row of table {self.name} cannot be read: {error.what}") from error
 
     def _rows(self) -> Rows | None:
         task = active_rows.get(None)
