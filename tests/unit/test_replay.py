@@ -194,7 +194,7 @@ async def test_what_nobody_would_handle_is_named_and_not_written(log: Log) -> No
     assert (absent.absent, absent.is_complete) == ([LetterPlace(0, 77)], False)
 
 
-class _MortalLog:
+class MortalLog:
     """A log on which a command dies in front of its n-th commit, or right behind it."""
 
     def __init__(self, log: Log, *, commits: int, is_behind: bool) -> None:
@@ -230,7 +230,7 @@ async def test_a_replay_that_is_killed_and_run_again_loses_and_doubles_nothing(
     await put(log, *(refused(offset) for offset in range(count)))
     for commits in (0, 1):
         with pytest.raises(asyncio.CancelledError):
-            await replay(_MortalLog(log, commits=commits, is_behind=is_behind))
+            await replay(MortalLog(log, commits=commits, is_behind=is_behind))
     heard: list[int] = []
     last = Replay(log, APP, groups(), is_dry=False, again=False)
     await last.run(Selection(), limit=None, report=heard.append)
