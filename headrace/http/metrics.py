@@ -1,10 +1,13 @@
 """`/metrics` for Prometheus: what the run tells of itself, and what HTTP counts about its requests."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from starlette.types import Send
 
+from headrace.flow.stream import SLICE_S
 from headrace.histogram import Histogram
 from headrace.http import metric as declared
 from headrace.http.metric import Kind, Metric, Sample
@@ -53,7 +56,7 @@ class MetricsPage:
         """Answer with all figures as of now; the result is the status."""
         if self._render is None:
             return await _NOT_INSTALLED.send(send)
-        body = self._render()
+        body = await _in_slices(self._render())
         headers = [
             (b"content-type", b"text/plain; version=0.0.4; charset=utf-8"),
             (b"content-length", b"%d" % len(body)),
@@ -62,6 +65,18 @@ class MetricsPage:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
         return 200
+
+
+async def _in_slices(parts: Iterator[bytes]) -> bytes:
+    """All parts together; other work of the loop gets its turn in between."""
+    done = []
+    began = perf_counter()
+    for part in parts:
+        done.append(part)
+        if perf_counter() - began > SLICE_S:
+            await asyncio.sleep(0)
+            began = perf_counter()
+    return b"".join(done)
 
 
 def request_samples(meters: Iterable[Meter]) -> Iterator[Sample]:
@@ -81,26 +96,33 @@ def request_samples(meters: Iterable[Meter]) -> Iterator[Sample]:
     yield Sample(declared.REQUEST_TIME, (), times)
 
 
-def _renderer(source: ReadSource, meters: list[Meter]) -> Callable[[], bytes] | None:
+def _renderer(source: ReadSource, meters: list[Meter]) -> Callable[[], Iterator[bytes]] | None:
+    """Renders the page metric by metric; None without prometheus-client."""
     try:
         from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
         from prometheus_client.registry import Collector
     except ImportError:
         return None
 
-    class Figures(Collector):
-        def collect(self) -> Iterator["Family"]:
-            return _families([*source.figures(), *request_samples(meters)])
+    class One(Collector):
+        def __init__(self, family: "Family") -> None:
+            self._family = family
 
-        def describe(self) -> Iterator["Family"]:
-            # The names are known only while it runs; an empty answer keeps the registry from collecting.
-            return iter(())
+        def collect(self) -> Iterable["Family"]:
+            return (self._family,)
 
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(Figures())
     # Memory, CPU and open files of the process, under the names that every Prometheus client gives them.
-    ProcessCollector(registry=registry)
-    return lambda: generate_latest(registry)
+    process = CollectorRegistry(auto_describe=False)
+    ProcessCollector(registry=process)
+
+    def render() -> Iterator[bytes]:
+        # All samples are of one turn of the loop; only writing them down may take several.
+        samples = [*source.figures(), *request_samples(meters)]
+        for family in _families(samples):
+            yield generate_latest(One(family))
+        yield generate_latest(process)
+
+    return render
 
 
 def _families(samples: Iterable[Sample]) -> Iterator["Family"]:
