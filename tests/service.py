@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
 
 from headrace import App, Delivery, Position, Sent, Settings, Table, Topic, TopicPartition
+from headrace.clock import SYSTEM_CLOCK, Clock
 from headrace.errors import HeadraceError, first_cause
 from headrace.events.envelope import Headers
 from headrace.log.port import Append, Log
@@ -230,13 +231,16 @@ async def running(
     log: Log | None = None,
     engine: StoreEngine | None = None,
     settings: Settings | None = None,
+    clock: Clock = SYSTEM_CLOCK,
 ) -> AsyncIterator[Service]:
     """A worker of this app, ready; stopped at the end of the block.
 
     Without a log it has a simulated one for itself. Raises: what kept it from becoming ready.
     """
     log = log or SimulatedLog()
-    runtime = app.current = Runtime(app.declarations, settings or quick(), log=log, engine=engine)
+    runtime = app.current = Runtime(
+        app.declarations, settings or quick(), log=log, engine=engine, clock=clock
+    )
     service = Service(app, runtime, log)
     try:
         await service.until_ready()

@@ -55,8 +55,10 @@ async def open_trusted(
 
 
 def _is_outdated(mark: StoreMark, held: OffsetRange, clock: Clock) -> bool:
-    if mark.changelog_offset_next >= held.end:
-        return False  # nothing was written since: nothing was deleted either
+    # A unit that deletes is two records at least, the tombstone and its position record. One offset alone
+    # is the marker that ended the transaction of what the store has, or a position without rows.
+    if held.end - mark.changelog_offset_next < 2:
+        return False
     # A mark from the future tells of a clock that was set back: how old it is, nobody knows.
     return abs(clock.time() * 1000 - mark.at_ms) > UNUSED_MS_MAX
 

@@ -5,6 +5,7 @@ import random
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -235,6 +236,17 @@ async def test_a_recreated_topic_has_another_id_and_its_readers_say_so(
 async def test_a_changelog_that_is_not_compacted_is_refused(log: KafkaLog, place: TopicPartition) -> None:
     with pytest.raises(TopicMismatch, match="compact"):
         await log.provision([TopicSpec(name=place.topic, partitions=1, is_compacted=True)])
+
+
+async def test_a_changelog_that_forgets_tombstones_too_soon_is_refused(
+    log: KafkaLog, place: TopicPartition
+) -> None:
+    name = f"{place.topic}.changelog"
+    short = TopicSpec(name=name, partitions=1, is_compacted=True, delete_retention_ms=60_000)
+    await log.provision([short])
+    await log.provision([short])
+    with pytest.raises(TopicMismatch, match=r"delete.retention.ms is 60000, and 86400000 are needed"):
+        await log.provision([replace(short, delete_retention_ms=86_400_000)])
 
 
 def worker(app: str, instance: str, changelog: str) -> Member:

@@ -512,7 +512,10 @@ async def test_the_only_worker_of_an_app_owns_everything(log: Log, world: World)
         f"{app}.daily.changelog": dict.fromkeys(range(2), "one"),
     }
     assert confirmed == assignment
+    assert len(await log.workers(app)) == 1
     await membership.close()
+    assert await log.workers(app) == []
+    assert await log.workers(world.name("nobody")) == []
 
 
 async def test_positions_are_left_for_lag_tools(log: Log, world: World, orders: str) -> None:
