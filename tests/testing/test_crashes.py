@@ -137,7 +137,7 @@ async def test_an_agent_that_remembers_outside_of_tables_does_not_survive_crashe
 
 async def told(story: list[Any]) -> list[tuple[Any, ...]]:
     """All that there is in the log after a story, times left out."""
-    till = open_till()
+    till = open_till(partitions=1)
     async with harness(till.app, key="who") as h:
         await h.run(story)
         units = [(place, history.unit, history.runs) for place, history in h.log.tasks.items()]
