@@ -52,7 +52,7 @@ def describe(source: ReadSource) -> dict[str, Any]:
     """The document; it is the same as long as a worker runs."""
     tables = source.served_tables
     shown = [_schema_type(table.value_type) for table in tables]
-    schemas, components = msgspec.json.schema_components(shown, ref_template=_REF)
+    schemas, components = msgspec.json.schema_components(shown, schema_hook=_anything, ref_template=_REF)
     paths: dict[str, Any] = {}
     for table, value in zip(tables, schemas, strict=True):
         paths[f"{table.path}/{{key}}"] = {"get": _point_read(table, value)}
@@ -225,6 +225,12 @@ def _json_key_schema(key_type: Any) -> dict[str, Any]:
     if key_type is bytes:
         return {"type": "string", "contentEncoding": "base64url"}
     return {"type": "string"}
+
+
+def _anything(_: type) -> dict[str, Any]:
+    """The schema of a class that msgspec knows nothing of: such a row may be any JSON."""
+    # An empty one would count as none.
+    return {"description": "Any JSON."}
 
 
 def _schema_type(value_type: Any) -> Any:

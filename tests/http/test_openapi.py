@@ -3,6 +3,7 @@
 import hashlib
 import uuid
 from dataclasses import replace
+from datetime import date
 from typing import Any
 
 import msgspec
@@ -26,6 +27,10 @@ class Balance(msgspec.Struct):
 
     points: int = 0
     lines: list[Line] = []
+
+
+class Own:
+    """A class that msgspec knows nothing of."""
 
 
 async def greet(request: Request) -> Response:
@@ -65,6 +70,8 @@ def rich_service(settings: Settings | None = None) -> Service:
         table("files", bytes, bytes),
         table("people", uuid.UUID, list[Line]),
         table("anything", str, msgspec.Raw),
+        table("own", str, Own),
+        table("days", str, dict[date, int]),
         routes=ROUTES,
         settings=settings,
     )
