@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from headrace.clock import SYSTEM_CLOCK, Clock
+from headrace.clock import SYSTEM_CLOCK, Clock, is_set_within
 from headrace.declarations import Declarations
 from headrace.errors import LogError, NotOwner, OutsideAgent, Unavailable
 from headrace.events.position import Catalog, Position
@@ -112,7 +112,7 @@ class Runtime:
             await self._log.close()
 
     async def _open_log(self) -> None:
-        began = self._clock.monotonic()
+        began, wait_s = self._clock.monotonic(), self.settings.reopen_backoff_s
         while True:
             try:
                 await self._log.open()
@@ -121,7 +121,8 @@ class Runtime:
                 if self._clock.monotonic() - began > _OPEN_PATIENCE_S or self._stopping.is_set():
                     raise
                 logger.warning("The log does not answer yet: %s", error)
-                await self._clock.sleep(self.settings.reopen_backoff_s)
+                await is_set_within(self._stopping, wait_s, self._clock)
+                wait_s = min(2 * wait_s, self.settings.reopen_backoff_max_s)
 
     async def _run_with_log(self) -> None:
         app = self.declarations.app_id
@@ -210,7 +211,8 @@ class Runtime:
         await crew.until_served()
         if self.state is WorkerState.STARTING:
             self.state = WorkerState.RUNNING
-            logger.info("Ready: %s partitions are served", len(crew.keepers))
+            served = sum(view.state is ViewState.SERVING for view in crew.views())
+            logger.info("Ready: %s of %s partitions are served", served, len(crew.keepers))
         self.ready.set()
 
     async def _record_lag(self) -> None:
