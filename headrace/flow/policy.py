@@ -26,7 +26,7 @@ class Retry:
     """
 
     times: int
-    """Tries after the first one."""
+    """Tries after the first one by itself; before that it was run among other events."""
     backoff_s: float = 0.5
     """Wait before the first of them."""
     backoff_max_s: float = 30.0

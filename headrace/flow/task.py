@@ -147,7 +147,12 @@ class Task:
 
     def _new_unit(self, held: Held) -> Unit:
         site = self._site
-        outbox = Outbox(site.app, self._topic_sizes, record_bytes_max=site.settings.record_bytes_max)
+        outbox = Outbox(
+            site.app,
+            self._topic_sizes,
+            record_bytes_max=site.settings.record_bytes_max,
+            clock=site.clock.time,
+        )
         unit = Unit(
             held.unit + 1,
             outbox,
@@ -205,7 +210,13 @@ class Task:
     async def _finish(self, unit: Unit, held: Held, settling: Settling) -> None:
         """Seal the unit and hand it on. Raises: _Unsealable."""
         try:
-            sealed = await seal(unit, self._hand.tables(), group=self._group, partition=self._partition)
+            sealed = await seal(
+                unit,
+                self._hand.tables(),
+                group=self._group,
+                partition=self._partition,
+                time_ms=int(self._site.clock.time() * 1000),
+            )
         except UnencodableValue as error:
             raise _Unsealable(error) from error
         held.unit, held.inputs = unit.number, unit.inputs

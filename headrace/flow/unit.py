@@ -108,7 +108,9 @@ class SealedUnit:
     """Changelog first; its last record is the position record."""
 
 
-async def seal(unit: Unit, tables: Iterable[Rows], *, group: Group, partition: int) -> SealedUnit:
+async def seal(
+    unit: Unit, tables: Iterable[Rows], *, group: Group, partition: int, time_ms: int
+) -> SealedUnit:
     """The unit encoded, in slices of under 2 ms.
 
     Raises: UnencodableValue, and then the unit's writes are forgotten.
@@ -120,7 +122,6 @@ async def seal(unit: Unit, tables: Iterable[Rows], *, group: Group, partition: i
         for table_rows, changed in writes:
             table_rows.unseal(changed)
         raise
-    time_ms = int(time.time() * 1000)
     record = unit.record()
     records: list[Outgoing] = [(key, row, (), time_ms) for key, row in rows]
     records.append((POSITION_KEY, encode_position(record), (), time_ms))
