@@ -185,7 +185,6 @@ class Fleet:
         self.group = group
         self.topics = topics
         self.workers = [SimulatedWorker(self, f"w{number}") for number in range(count)]
-        self._failed = asyncio.Event()
         self._failures: list[BaseException] = []
 
     @classmethod
@@ -210,7 +209,6 @@ class Fleet:
         """What ended a worker by itself is kept for whoever waits."""
         if not run.cancelled() and (failure := run.exception()) is not None:
             self._failures.append(failure)
-            self._failed.set()
 
     def owners(self) -> dict[TaskKey, list[str]]:
         """Who serves each partition."""
