@@ -9,6 +9,7 @@ DEAD_LETTERS_EXTRA_BYTES = 64 * 1024
 """How much larger than its events the dead-letter topic's record limit is: room for the headers."""
 _PREFIX = "headrace-dead-"
 _REPLAYED = "headrace-dead-letter"
+_FIRST = _PREFIX + "topic"
 _REASON_CHARS_MAX = 4_000
 
 
@@ -97,17 +98,21 @@ class Letter:
 
 
 def _split(headers: Headers) -> tuple[Headers, dict[str, str], str]:
-    own: list[tuple[str, bytes]] = []
+    """The event's own headers, and what was said behind them.
+
+    An event may carry such headers itself, when somebody puts dead letters back into their topic by
+    hand: what counts begins with the last one that names a topic.
+    """
+    names = [name for name, _ in headers]
+    own = len(names) - names[::-1].index(_FIRST) - 1 if _FIRST in names else len(names)
     facts: dict[str, str] = {}
     replayed = ""
-    for name, content in headers:
+    for name, content in headers[own:]:
         if name == _REPLAYED:
             replayed = content.decode("utf-8", "backslashreplace")
         elif name.startswith(_PREFIX):
             facts[name.removeprefix(_PREFIX)] = content.decode("utf-8", "backslashreplace")
-        else:
-            own.append((name, content))
-    return tuple(own), facts, replayed
+    return tuple(headers[:own]), facts, replayed
 
 
 def _parse_place(topic: str, text: str) -> tuple[TopicPartition | None, int]:

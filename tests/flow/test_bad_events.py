@@ -287,6 +287,21 @@ async def test_a_dead_letter_that_its_topic_does_not_take_stops_the_partition_by
     assert error.offset == 2
 
 
+async def test_a_dead_letter_that_somebody_puts_back_by_hand_keeps_its_headers() -> None:
+    shop, log = open_shop(partitions=1), SimulatedLog()
+    async with running(shop.app, log=log) as service:
+        await service.append("buys", b"1", b"{", headers=(("trace", b"t"),))
+        await service.until_applied()
+        (first,) = letters(log)
+        carried = (*first.to_headers(), ("headrace-dead-letter", b"nowhere"))
+        await service.append("buys", b"1", b"{", headers=carried)
+        await service.until_applied()
+    _, second = letters(log)
+    assert second.headers == carried
+    assert (second.topic, second.replay_of) == ("buys", None)
+    assert second.offset > first.offset
+
+
 async def test_an_agent_that_is_cancelled_by_what_it_awaits_refuses_its_event() -> None:
     shop, log = declare_shop(partitions=1), SimulatedLog()
 
