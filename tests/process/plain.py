@@ -3,6 +3,7 @@
 It says of every record whether the services must apply it, and what their tables then hold.
 """
 
+import hashlib
 import json
 import re
 import struct
@@ -146,8 +147,19 @@ def _event_id(headers: Headers) -> str:
         if name == "hr":
             return _compact_id(content)
         if name == "ce_specversion":
-            raise Refused("no service of ours sends these, and the mutated ones are not whole")
+            return _cloud_id(dict(headers).get("ce_id"))
     return ""
+
+
+def _cloud_id(content: bytes | None) -> str:
+    """Any text is an id; one that is no UUID is hashed into one."""
+    try:
+        text = (content or b"").decode()
+    except UnicodeDecodeError:
+        text = ""
+    if not text:
+        raise Refused("the id of a CloudEvent")
+    return str(uuid.UUID(bytes=hashlib.blake2b(text.encode(), digest_size=16).digest()))
 
 
 def _compact_id(content: bytes) -> str:
