@@ -114,8 +114,9 @@ def _committed_events(port: int) -> int:
         page = _get(port, "/metrics").decode()
     except OSError:  # not listening yet
         return 0
-    name = "headrace_events_total "
-    return next((int(float(line[len(name) :])) for line in page.splitlines() if line.startswith(name)), 0)
+    # One sample per agent, and the job has one agent.
+    counts = [line for line in page.splitlines() if line.startswith("headrace_events_total{")]
+    return sum(int(float(line.rsplit(" ", 1)[1])) for line in counts)
 
 
 def _served_sum(port: int) -> int:
