@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from headrace.events.position import Token
+from headrace.events.token import Token
 
 _IDLE_MAX_S = 2.0
 """The server closes connections that idle for longer than this; a new one is opened before it may."""

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from app.client import Client, NoAnswer
-from headrace.events.position import Position, Token, TopicPartition
+from headrace.events.seen import NAME_BYTES, Print, Seen, name_print
+from headrace.events.token import Token
 from schemas.promotions import CouponRedeemed
 
-_BASKETS = "checkout.events"
+_BASKETS = name_print("checkout.events")
 
 
 class Due(NamedTuple):
@@ -27,15 +28,15 @@ class Coverage:
 
     def __init__(self, loyalty: Client) -> None:
         self._loyalty = loyalty
-        self._reached: dict[TopicPartition, int] = {}
-        self._places: dict[int, TopicPartition] = {}
+        self._reached: dict[Print, int] = {}
+        self._places: dict[int, Print] = {}
         """Household to the partition of its baskets, as learnt from reads."""
 
     def split(self, waiting: Sequence[Due]) -> tuple[list[Due], list[Due]]:
         """The covered ones, and those that still have to wait; asks once for each partition at most."""
         covered: list[Due] = []
         uncovered: list[Due] = []
-        asked: set[TopicPartition | None] = set()
+        asked: set[Print | None] = set()
         for due in waiting:
             place = self._places.get(due.household_id)
             if place is None or (place not in asked and not self._covers(place, due.token)):
@@ -45,19 +46,19 @@ class Coverage:
             (covered if is_covered else uncovered).append(due)
         return covered, uncovered
 
-    def _covers(self, place: TopicPartition, token: Token) -> bool:
+    def _covers(self, place: Print, token: Token) -> bool:
         # A batch of baskets spans several partitions; only that of the household matters here.
-        return Position(self._reached).covers(token.position.only([place]))
+        return Seen(self._reached).covers(Seen({place: token.seen.get(place, 0)}))
 
-    def _ask(self, household_id: int) -> TopicPartition | None:
+    def _ask(self, household_id: int) -> Print | None:
         """Read the household's row for its position; None while loyalty has none of its partition."""
         answer = self._loyalty.get(f"/balances/{household_id}")
         if answer.status not in (200, 404, 503):
             raise NoAnswer(f"loyalty answers {answer.status} for household {household_id}")
         if answer.position is None:
             return None
-        for place, offset in answer.position.position.items():
-            if place.topic == _BASKETS:
+        for place, offset in answer.position.seen.items():
+            if place[:NAME_BYTES] == _BASKETS:
                 self._reached[place] = offset
                 self._places[household_id] = place
                 return place

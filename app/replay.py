@@ -13,7 +13,7 @@ import msgspec
 from app.client import Answer, Client, NoAnswer
 from app.coverage import Coverage, Due
 from app.grocery import GroceryYear
-from headrace.events.position import Token
+from headrace.events.token import Token
 
 LANES = 4
 """Requests with baskets that are under way at once; a household always uses the same lane."""
@@ -146,7 +146,7 @@ class Replay:
         if token is None:
             raise NoAnswer("a service took events and did not name their position")
         with self._lock:
-            self._sent = token if self._sent is None else _merged(self._sent, token)
+            self._sent = token if self._sent is None else self._sent.merge(token)
             self.progress.baskets += baskets
             self.progress.redemptions += redemptions
         return token
@@ -166,7 +166,3 @@ class Replay:
                     raise NoAnswer(f"loyalty has not come on for {STALL_MAX_S:.0f} s; it stands at {reached}")
                 watch(self.progress)
                 time.sleep(POLL_S)
-
-
-def _merged(first: Token, second: Token) -> Token:
-    return Token(first.cluster, {**first.topics, **second.topics}, first.position.merge(second.position))

@@ -10,7 +10,8 @@ from headrace import errors
 from headrace.app import App
 from headrace.errors import HeadraceError
 from headrace.events.event import Correction, Event
-from headrace.events.position import Position, Token, TopicPartition
+from headrace.events.position import Position, TopicPartition
+from headrace.events.token import Token
 from headrace.flow.agent import Agent
 from headrace.flow.policy import DeadLetter, Retry, Stop
 from headrace.flow.sending import Sent

@@ -18,6 +18,7 @@ from headrace.configuration import TYPES, Loaded, load
 from headrace.declarations import Declarations, Timed, inferred_types, refuse_options
 from headrace.errors import DeclarationError, NotSupported, OutsideAgent
 from headrace.events.value import Upcast
+from headrace.faust_options import AGENT_OPTIONS, TABLE_OPTIONS, TOPIC_OPTIONS
 from headrace.flow.agent import Agent, AgentFunction
 from headrace.flow.outgate import SendScope
 from headrace.flow.policy import DeadLetter, Policy, Stop, policy
@@ -32,35 +33,6 @@ from headrace.standalone import StandaloneSender
 from headrace.tables.table import Table as TableDeclaration
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
-
-_LATER = "It is not part of headrace yet; see docs/from-faust.md."
-_ONE_TOPIC = "Declare one topic per name."
-_TYPED = "The types say how values are written; give key_type= and value_type=."
-_TOPIC_OPTIONS = {
-    **dict.fromkeys(
-        ("active_partitions", "maxsize", "has_prefix", "internal", "deleting", "config", "loop"), _LATER
-    ),
-    **dict.fromkeys(("schema", "key_serializer", "value_serializer"), _TYPED),
-    "pattern": _ONE_TOPIC,
-    "allow_empty": "A tombstone arrives as None; leave it out.",
-    "acks": "Every event is acknowledged; leave it out.",
-    "replicas": "Set HEADRACE_REPLICATION_FACTOR, for all topics that are created.",
-}
-_AGENT_OPTIONS = {
-    **dict.fromkeys(("supervisor_strategy", "use_reply_headers"), _LATER),
-    "concurrency": "One handler at a time per partition is what makes a unit; declare more partitions.",
-    "isolated_partitions": "Every partition has an agent of its own already; leave it out.",
-    "sink": "Write `await other_topic.send(value=...)` in the agent.",
-}
-_TABLE_OPTIONS = {
-    **dict.fromkeys(
-        ("window", "schema", "on_recover", "on_changelog_event", "extra_topic_configs", "on_window_close",
-         "is_global", "options", "synchronize_all_active_partitions"), _LATER),
-    **dict.fromkeys(
-        ("recovery_buffer_size", "standby_buffer_size"), "Restoring needs no tuning; leave it out."),
-    "partitions": "A table has as many partitions as the inputs of its group; leave it out.",
-    "use_partitioner": "A table's keys are placed as those of its group's inputs; leave it out.",
-}  # fmt: skip
 
 
 class App(faust.App):
@@ -106,7 +78,7 @@ class App(faust.App):
         or `crc32`. `start`: where a group that has no position yet begins, `earliest` or `latest`.
         `upcast`: makes of an event's JSON that does not fit `value_type` one that does.
         """
-        refuse_options("app.topic", options, _TOPIC_OPTIONS)
+        refuse_options("app.topic", options, TOPIC_OPTIONS)
         if len(names) != 1:
             raise NotSupported("a topic has exactly one name here", hint="Declare one topic per name.")
         if partitions is not None and partitions < 1:
@@ -145,7 +117,7 @@ class App(faust.App):
         Agents and tables with the same `group` are one unit of consistency. `on_error`: what
         becomes of an event that the agent refuses: DeadLetter(), Stop() or Retry(times, then=...).
         """
-        refuse_options("@app.agent", options, _AGENT_OPTIONS)
+        refuse_options("@app.agent", options, AGENT_OPTIONS)
         if not isinstance(channel, Topic):
             raise NotSupported(
                 "an agent needs a topic", hint="Write @app.agent(topic) with topic = app.topic('name', ...)."
@@ -179,7 +151,7 @@ class App(faust.App):
         `default` unless given, the key type is `str` unless given. `help` is for people. `upcast`
         makes of a row's JSON that does not fit the value type one that does.
         """
-        refuse_options("app.Table", options, _TABLE_OPTIONS)
+        refuse_options("app.Table", options, TABLE_OPTIONS)
         keys, values = inferred_types(f"table {name}", key_type, value_type, default)
         table: TableDeclaration[Any, Any] = TableDeclaration(
             name,

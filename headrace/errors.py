@@ -12,6 +12,9 @@ HeadraceError
         RecordTooLarge      what it sent is larger than the log takes
         TooManyDeadLetters  one agent refused event after event: a bug, not bad data
         UnencodableValue    a key or value that the wire or a table cannot hold
+        MalformedStamp      what it says of its sender cannot be read
+        UntrueStamp         it says that its sender saw what is not in the log
+        UncoverableStamp    its sender saw a topic that was deleted or recreated since
     TableError              what a table cannot do here and now
         OutsideAgent        written outside of the agent's unit of work
         ForeignKey          a key that belongs to another partition
@@ -34,6 +37,7 @@ HeadraceError
     PositionError           a position that cannot be judged here
         MalformedToken      not a position token
         ForeignToken        a token of another cluster or of a recreated topic
+        UntrueToken         a token that names what is not in the log
 """
 
 import asyncio
@@ -136,6 +140,24 @@ class UnencodableValue(EventError):
     """A key or value that the wire format or a table row cannot hold."""
 
     hint = "JSON holds neither NaN nor infinities, and a value must have the declared type."
+
+
+class MalformedStamp(EventError):
+    """The stamp of an event, which says what its sender had seen, cannot be read."""
+
+    hint = "Its producer writes stamps of another version, or wrong ones; send it again without a stamp."
+
+
+class UntrueStamp(EventError):
+    """A stamp names events that are not in the log: they would be waited for in vain."""
+
+    hint = "Its producer made the stamp up, or the input lost its end; send the event again without a stamp."
+
+
+class UncoverableStamp(EventError):
+    """A stamp speaks of an input that was recreated since: its events can never be applied here."""
+
+    hint = "If the event is to count all the same, replay it from the dead letters: a replay does not wait."
 
 
 class TableError(HeadraceError):
@@ -273,6 +295,12 @@ class ForeignToken(PositionError):
     """A token of another cluster, or of a topic that was recreated since."""
 
     hint = "Forget the token and read without it."
+
+
+class UntrueToken(PositionError):
+    """A token that names what is not in the log."""
+
+    hint = "Send back the Headrace-Position header as it was received, or read without it."
 
 
 def first_cause(error: BaseException) -> BaseException:

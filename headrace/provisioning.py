@@ -1,17 +1,19 @@
 """What an app needs before it runs: topics, created when they are missing, and the tables it serves."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from headrace.declarations import Declarations
 from headrace.errors import DeclarationError
+from headrace.events.position import Catalog
 from headrace.flow.deadletter import DEAD_LETTERS_EXTRA_BYTES, dead_letters_name
-from headrace.flow.group import Group, check_changelog
+from headrace.flow.group import Group, check_changelog, form_groups
 from headrace.flow.members import members_spec
 from headrace.flow.topic import Topic
 from headrace.http.source import ServedTable
-from headrace.log.port import Log, TopicInfo, TopicSpec
+from headrace.http.whiteboard.survey import Survey
+from headrace.log.port import Log, TopicInfo, TopicSpec, catalog
 from headrace.settings import Settings
 
 DEFAULT_PARTITIONS = 8
@@ -26,6 +28,51 @@ async def provision(
     open_names = [spec.name for spec in specs if spec.partitions is None]
     existing = await log.describe(open_names) if open_names else {}
     return await log.provision([_settled(spec, existing) for spec in specs]) if specs else {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provisioned:
+    """What a run finds once its topics are there."""
+
+    topics: Mapping[str, TopicInfo]
+    """The declared ones, and those that headrace keeps for the app."""
+    groups: Mapping[str, Group]
+    catalog: Catalog
+    served: Sequence[ServedTable]
+    survey: Survey
+    dead_letter_bytes_max: int | None
+    """The largest record that the dead-letter topic takes; None: unknown."""
+
+
+async def provision_run(log: Log, settings: Settings, declared: Declarations) -> Provisioned:
+    """Everything that a run of the app stands on. Raises: TopicMismatch, DeclarationError."""
+    topics = await provision(log, settings, declared.topics.values())
+    groups = form_groups(
+        declared.app_id,
+        declared.agents,
+        list(declared.tables.values()),
+        topics,
+        frozenset(declared.starts_latest),
+    )
+    own, dead_letter_bytes_max = await provision_own(log, declared.app_id, groups)
+    by_name = {group.name: group for group in groups}
+    served = tuple(served_tables(declared, by_name))
+    survey = Survey(
+        declared.app_id,
+        groups=groups,
+        topics={name: topics[name] for name in declared.topics},
+        served=served,
+        routes=declared.routes,
+    )
+    everything = {**topics, **own}
+    return Provisioned(
+        topics=everything,
+        groups=by_name,
+        catalog=catalog(log, everything),
+        served=served,
+        survey=survey,
+        dead_letter_bytes_max=dead_letter_bytes_max,
+    )
 
 
 async def provision_own(

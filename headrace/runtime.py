@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.clock import SYSTEM_CLOCK, Clock, is_set_within
 from headrace.declarations import Declarations
-from headrace.errors import LogError, NotOwner, OutsideAgent, Unavailable
-from headrace.events.position import Catalog, Position
+from headrace.errors import NotOwner, OutsideAgent, Unavailable
+from headrace.events.position import Catalog
 from headrace.figures import run_samples
 from headrace.flow.crew import Crew
 from headrace.flow.figures import FlowFigures
-from headrace.flow.group import Group, form_groups
+from headrace.flow.group import Group
+from headrace.flow.lag import record_lag
 from headrace.flow.members import Members, Peer
 from headrace.flow.outgate import DirectSender, Outgate, SendScope
 from headrace.flow.sending import active_sender
@@ -28,8 +29,8 @@ from headrace.http.source import ServedTable, UserRoute, WorkerState
 from headrace.http.whiteboard.board import Board
 from headrace.http.whiteboard.survey import Survey
 from headrace.log.connect import connect
-from headrace.log.port import Log, Member, Membership, TopicInfo, catalog
-from headrace.provisioning import provision, provision_own, served_tables
+from headrace.log.port import Log, Member, Membership, TopicInfo
+from headrace.provisioning import provision_run
 from headrace.settings import Settings
 from headrace.tables.engines import open_engine, store_folder
 from headrace.tables.store import StoreEngine
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _OPEN_PATIENCE_S = 30.0
-_LAG_INTERVAL_S = 5.0
 _VERSION = version("headrace")
 _RETRACT_PATIENCE_S = 1.0
 
@@ -76,7 +76,7 @@ class Runtime:
         self._topics: Mapping[str, TopicInfo] = {}
         self._groups: Mapping[str, Group] = {}
         self._dead_letter_bytes_max: int | None = None
-        self._served: tuple[ServedTable, ...] = ()
+        self._served: Sequence[ServedTable] = ()
         self._survey: Survey | None = None
         self._crew: Crew | None = None
         self._members = Members(declarations.app_id, self._log, clock, retry_s=settings.reopen_backoff_max_s)
@@ -146,27 +146,10 @@ class Runtime:
             engine.close()
 
     async def _provision(self) -> None:
-        declared = self.declarations
-        self._topics = await provision(self._log, self.settings, declared.topics.values())
-        groups = form_groups(
-            declared.app_id,
-            declared.agents,
-            list(declared.tables.values()),
-            self._topics,
-            frozenset(declared.starts_latest),
-        )
-        own, self._dead_letter_bytes_max = await provision_own(self._log, declared.app_id, groups)
-        self._topics = {**self._topics, **own}
-        self._groups = {group.name: group for group in groups}
-        self._catalog = catalog(self._log, self._topics)
-        self._served = tuple(served_tables(declared, self._groups))
-        self._survey = Survey(
-            declared.app_id,
-            groups=groups,
-            topics={name: self._topics[name] for name in declared.topics},
-            served=self._served,
-            routes=declared.routes,
-        )
+        found = await provision_run(self._log, self.settings, self.declarations)
+        self._topics, self._groups, self._catalog = found.topics, found.groups, found.catalog
+        self._served, self._survey = found.served, found.survey
+        self._dead_letter_bytes_max = found.dead_letter_bytes_max
 
     async def _run_tasks(self, engine: StoreEngine, membership: Membership) -> None:
         site = Worksite(
@@ -196,7 +179,7 @@ class Runtime:
                 tasks.create_task(self._members.announce(self.instance, reached_at), name="announcement"),
                 tasks.create_task(self._outgate.run(), name="outgate"),
                 tasks.create_task(self._http.wait_failed(), name="http watch"),
-                tasks.create_task(self._record_lag(), name="lag marks"),
+                tasks.create_task(record_lag(self._log, site.app, self.views, self._clock), name="lag marks"),
                 tasks.create_task(self._become_ready(crew), name="readiness"),
             ]
             follow = tasks.create_task(crew.follow(), name="assignments")
@@ -214,20 +197,6 @@ class Runtime:
             served = sum(view.state is ViewState.SERVING for view in crew.views())
             logger.info("Ready: %s of %s partitions are served", served, len(crew.keepers))
         self.ready.set()
-
-    async def _record_lag(self) -> None:
-        while True:
-            await self._clock.sleep(_LAG_INTERVAL_S)
-            merged = Position()
-            for view in self.views():
-                if view.state is ViewState.SERVING:
-                    merged = merged.merge(view.position)
-            if merged:
-                try:
-                    await self._log.record_lag(self.declarations.app_id, merged)
-                except LogError as error:
-                    # The marks are for lag tools: a log that does not take them stops no work.
-                    logger.debug("The positions are not left for lag tools: %s", error)
 
     # --- what HTTP and the app ask (http.source.ReadSource)
 

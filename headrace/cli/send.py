@@ -8,7 +8,7 @@ import click
 from headrace.cli.command import Command, ExitStatus, argument, option
 from headrace.cli.completion import topic_names
 from headrace.errors import DecodeError
-from headrace.events.position import Token
+from headrace.events.token import Token
 from headrace.flow.topic import Topic
 from headrace.log.port import catalog
 from headrace.provisioning import provision

@@ -1,14 +1,19 @@
-"""How far: a vector of next offsets, and the token that carries it to other services."""
+"""How far: a vector of next offsets by topic name, and the catalog that tells who a name is."""
 
-import base64
-import binascii
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple, Self
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
-import msgspec
-
-from headrace.errors import ForeignToken, MalformedToken
+from headrace.events.seen import (
+    NAME_BYTES,
+    TOPIC_BYTES,
+    Print,
+    Seen,
+    partition_of,
+    partition_print,
+    topic_print,
+)
 
 
 class TopicPartition(NamedTuple):
@@ -60,86 +65,40 @@ class Position(Mapping[TopicPartition, int]):
         return Position({place: self._offsets[place] for place in places if place in self._offsets})
 
 
-class Catalog(NamedTuple):
+@dataclass(frozen=True)
+class Catalog:
     """Which cluster this is and which topics, by identity and not by name alone."""
 
     cluster_id: str
     topic_ids: Mapping[str, str]
     """Topic name to the id that the log gave it when it was created."""
 
+    @cached_property
+    def _names(self) -> Mapping[bytes, str]:
+        """The part of a print that stands for the name, to the topic."""
+        prints = {topic: topic_print(topic, topic_id) for topic, topic_id in self.topic_ids.items()}
+        return {print_[:NAME_BYTES]: topic for topic, print_ in prints.items()}
 
-_TOKEN_VERSION = 1
-_PRINT_BYTES = 6
-_Payload = tuple[bytes, list[tuple[str, bytes, list[int]]]]
-_decoder = msgspec.msgpack.Decoder(_Payload)
+    def print_of(self, place: TopicPartition) -> Print:
+        """The print of a partition of a topic in this catalog."""
+        return partition_print(topic_print(place.topic, self.topic_ids[place.topic]), place.partition)
 
+    def place_of(self, print_: Print) -> TopicPartition | None:
+        """The partition with this print; None for a topic that is not here, or was recreated since."""
+        topic = self.named_by(print_)
+        if topic is None or topic_print(topic, self.topic_ids[topic]) != print_[:TOPIC_BYTES]:
+            return None
+        return TopicPartition(topic, partition_of(print_))
 
-class Token(NamedTuple):
-    """A position with the identity of what it speaks of; its text goes to clients and comes back."""
+    def named_by(self, print_: Print) -> str | None:
+        """The topic here that has the name in this print, even if it is not the same topic any more."""
+        return self._names.get(print_[:NAME_BYTES])
 
-    cluster: bytes
-    """Fingerprint of the cluster id, 6 bytes."""
-    topics: Mapping[str, bytes]
-    """Topic name to the fingerprint of its id, 6 bytes."""
-    position: Position
+    def seen(self, position: Position) -> Seen:
+        """A position as what was seen; its topics must be in this catalog."""
+        return Seen({self.print_of(place): offset for place, offset in position.items()})
 
-    @classmethod
-    def of(cls, position: Position, catalog: Catalog) -> Self:
-        """The token for a position in this catalog's cluster."""
-        names = {place.topic for place in position}
-        return cls(
-            _fingerprint(catalog.cluster_id),
-            {name: _fingerprint(catalog.topic_ids[name]) for name in names},
-            position,
-        )
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """The token behind its text form. Raises: MalformedToken."""
-        try:
-            raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-            if not raw or raw[0] != _TOKEN_VERSION:
-                raise MalformedToken("this position token has a version that is not known here")
-            cluster, topics = _decoder.decode(raw[1:])
-            offsets = {
-                TopicPartition(name, partition): offset
-                for name, _, flat in topics
-                for partition, offset in zip(flat[::2], flat[1::2], strict=True)
-            }
-        except (binascii.Error, ValueError, msgspec.MsgspecError) as error:
-            raise MalformedToken("this is not a position token") from error
-        if any(number < 0 for place, offset in offsets.items() for number in (place.partition, offset)):
-            raise MalformedToken("a position has no negative numbers")
-        return cls(cluster, {name: print_ for name, print_, _ in topics}, Position(offsets))
-
-    def text(self) -> str:
-        """The URL-safe text form, without padding."""
-        flat: dict[str, list[int]] = {}
-        for place, offset in sorted(self.position.items()):
-            flat.setdefault(place.topic, []).extend((place.partition, offset))
-        payload: _Payload = (self.cluster, [(name, self.topics[name], nums) for name, nums in flat.items()])
-        raw = bytes((_TOKEN_VERSION,)) + msgspec.msgpack.encode(payload)
-        return base64.urlsafe_b64encode(raw).decode().rstrip("=")
-
-    def covers(self, other: "Token") -> bool:
-        """Whether this token's position covers the other's. Raises: ForeignToken."""
-        if self.cluster != other.cluster:
-            raise ForeignToken("the two tokens speak of different clusters")
-        for name, fingerprint in other.topics.items():
-            if self.topics.get(name, fingerprint) != fingerprint:
-                raise ForeignToken("the topic was recreated between the two tokens", topic=name)
-        return self.position.covers(other.position)
-
-    def located(self, catalog: Catalog) -> Position:
-        """The position, once it is sure that it speaks of this cluster. Raises: ForeignToken."""
-        if self.cluster != _fingerprint(catalog.cluster_id):
-            raise ForeignToken("this token speaks of another cluster")
-        for name, fingerprint in self.topics.items():
-            known = catalog.topic_ids.get(name)
-            if known is not None and _fingerprint(known) != fingerprint:
-                raise ForeignToken("this token speaks of a topic that was recreated since", topic=name)
-        return self.position
-
-
-def _fingerprint(identity: str) -> bytes:
-    return hashlib.blake2b(identity.encode(), digest_size=_PRINT_BYTES).digest()
+    def position(self, seen: Seen) -> Position:
+        """The part of what was seen that is of this catalog's topics."""
+        places = ((self.place_of(print_), offset) for print_, offset in seen.items())
+        return Position({place: offset for place, offset in places if place is not None})

@@ -7,7 +7,8 @@ from urllib.parse import unquote_to_bytes
 from starlette.types import Send
 
 from headrace.errors import HeadraceError, StillRecovering
-from headrace.events.position import Catalog, Position, Token
+from headrace.events.position import Catalog, Position
+from headrace.events.token import Token
 from headrace.http.problems import (
     NOT_OWNED,
     RECOVERING,

@@ -44,6 +44,8 @@ class PositionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """Topic name to how far; the partition is the task's."""
     reset: Reset | None = None
     """None: the tables were never reset."""
+    seen: bytes = b""
+    """What its events' senders had seen of other topics and partitions than these, as a stamp."""
 
     def position(self, partition: int) -> Position:
         """The position of the task's rows, with every input that the group ever had."""

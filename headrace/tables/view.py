@@ -6,6 +6,7 @@ from enum import Enum
 
 from headrace.errors import HeadraceError, NotOwner, PartitionStopped, StillRecovering
 from headrace.events.position import Position, TopicPartition
+from headrace.events.seen import NOTHING_SEEN, Seen
 from headrace.tables.store import Snapshot, Store
 
 Layer = Mapping[bytes, bytes | None]
@@ -43,6 +44,8 @@ class PartitionView:
         """
         self.position = Position()
         """What the rows contain: next offsets of the task's inputs."""
+        self.seen = NOTHING_SEEN
+        """What the rows contain beyond that, as the stamps of their events tell."""
         self.input_ends: dict[TopicPartition, int] = {}
         """Where each input ended when it was last read: what the position lags behind."""
         self.replay_offset_next = 0
@@ -60,9 +63,10 @@ class PartitionView:
         """Whether it answers, or stands still until somebody has corrected what refuses an event."""
         return self.state in (ViewState.SERVING, ViewState.STOPPED)
 
-    def serve(self, store: Store, position: Position) -> None:
+    def serve(self, store: Store, position: Position, seen: Seen = NOTHING_SEEN) -> None:
         """Begin to answer, from a store that stands at this position."""
-        self._store, self._layers, self.position = store, (), position
+        self._store, self._layers = store, ()
+        self.position, self.seen = position, seen
         self.state = ViewState.SERVING
         self.served.set()
         self._wake()
@@ -78,11 +82,11 @@ class PartitionView:
         self.stopped_by = error
         self.close(ViewState.STOPPED)
 
-    def publish(self, layer: Layer, position: Position) -> None:
+    def publish(self, layer: Layer, position: Position, seen: Seen = NOTHING_SEEN) -> None:
         """Show a committed unit: its rows and the position they stand for."""
         if layer:
             self._layers = (layer, *self._layers)
-        self.position = position
+        self.position, self.seen = position, seen
         self._wake()
 
     def advance(self, position: Position) -> None:
@@ -106,7 +110,7 @@ class PartitionView:
     def freeze(self) -> "FrozenView":
         """All committed rows as of now, for reading elsewhere while units go on."""
         store = self._serving_store()
-        return FrozenView(store.snapshot(), self._layers, self.position)
+        return FrozenView(store.snapshot(), self._layers, self.position, self.seen)
 
     def rows_estimate(self) -> int:
         """About how many rows there are."""
@@ -134,10 +138,13 @@ class PartitionView:
 class FrozenView:
     """One partition's rows at one position, safe to read from another thread."""
 
-    def __init__(self, snapshot: Snapshot, layers: tuple[Layer, ...], position: Position) -> None:
+    def __init__(
+        self, snapshot: Snapshot, layers: tuple[Layer, ...], position: Position, seen: Seen = NOTHING_SEEN
+    ) -> None:
         self._snapshot = snapshot
         self._layers = layers
         self.position = position
+        self.seen = seen
 
     def scan(self, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, bytes]]:
         """Rows with start <= key < end in key order. Raises: StoreCorrupt."""

@@ -87,7 +87,7 @@ async def test_a_store_whose_disk_fills_up_twice_loses_nothing(disk: Disk) -> No
 async def test_a_log_whose_disk_fills_up_twice_keeps_what_it_acknowledged_and_nothing_else(
     disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headrace.runtime._LAG_INTERVAL_S", 0.01)
+    monkeypatch.setattr("headrace.flow.lag._INTERVAL_S", 0.01)
     shop, sent = open_shop(partitions=1), list[Bought]()
     async with running(shop.app, log=EmbeddedLog(disk.folder / "log.db")) as service:
         for turn in range(2):

@@ -5,7 +5,7 @@ from urllib.parse import quote
 import pytest
 
 from headrace.errors import StoreCorrupt
-from headrace.events.position import Token
+from headrace.events.token import Token
 from headrace.tables.view import PartitionView, ViewState
 from tests.http.service import Service, ask, client, served
 
@@ -41,7 +41,7 @@ async def test_progress_over_events_that_wrote_nothing_shows_in_the_position() -
         view.advance(service.position(view.partition, 40))
         after = await http.get("/balances/1")
     assert before.headers["etag"] == after.headers["etag"]
-    assert Token.parse(after.headers["Headrace-Position"]).position == view.position
+    assert Token.parse(after.headers["Headrace-Position"]).located(service.catalog) == view.position
 
 
 async def test_a_missing_row_is_404_and_says_as_of_when() -> None:
@@ -52,7 +52,7 @@ async def test_a_missing_row_is_404_and_says_as_of_when() -> None:
         answer = await http.get("/balances/1")
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
-    assert Token.parse(answer.headers["Headrace-Position"]).position == view.position
+    assert Token.parse(answer.headers["Headrace-Position"]).located(service.catalog) == view.position
 
 
 async def test_head_answers_like_get_without_the_row() -> None:

@@ -17,7 +17,8 @@ from headrace.errors import (
     RecordTooLarge,
     Unavailable,
 )
-from headrace.events.position import Position, Token, TopicPartition
+from headrace.events.position import Position, TopicPartition
+from headrace.events.token import Token
 from headrace.http.source import Endpoint, UserRoute
 from tests.http.service import Service, client
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from headrace.events.position import Token
+from headrace.events.token import Token
 from headrace.http.application import build_application
 from headrace.settings import Settings
 from headrace.tables.view import ViewState

@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from headrace.errors import StoreCorrupt
-from headrace.events.position import Position, Token
+from headrace.events.position import Position
+from headrace.events.token import Token
 from headrace.http.source import ServedTable
 from headrace.settings import Settings
 from headrace.tables.store import Snapshot

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import httpx
 
-from headrace.events.position import Token
+from headrace.events.token import Token
 from tests.process.workers import Worker, breath, running
 
 PATIENCE_S = 30.0
@@ -26,7 +26,7 @@ async def test_timers_cron_lines_tasks_routes_and_commands_send_under_fausts_wor
     async with httpx.AsyncClient(timeout=10.0) as client, running(worker):
         posted = await client.post(f"http://{worker.address}/marks", json=["route", "route"])
         assert posted.status_code == 200
-        assert len(Token.parse(posted.headers["Headrace-Position"]).position) == 1
+        assert len(Token.parse(posted.headers["Headrace-Position"]).seen) == 1
         status, output = await worker.command("mark", "--times", "3")
         assert status == 0, output
         wanted = ("timer", "timer too", "crontab", "task", "task at 1", "route", "command")

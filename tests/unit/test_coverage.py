@@ -4,7 +4,8 @@ from datetime import date
 
 from app.client import Answer, Client
 from app.coverage import Coverage, Due
-from headrace.events.position import Catalog, Position, Token, TopicPartition
+from headrace.events.position import Catalog, Position, TopicPartition
+from headrace.events.token import Token
 from schemas.promotions import CouponRedeemed
 
 CATALOG = Catalog("cluster", {"checkout.events": "a", "promotions.events": "b"})
