@@ -61,6 +61,11 @@ class EventIds:
         return raw[:6] + bytes((0x80 | raw[6] & 0x0F, raw[7], 0x80 | raw[8] & 0x3F)) + raw[9:]
 
 
+def place_id(topic: str, partition: int, offset: int) -> bytes:
+    """The id of an event whose producer gave it none: its place is its identity, for every consumer."""
+    return EventIds("", "", topic, partition).output(offset, 0)
+
+
 def fresh_event_id() -> bytes:
     """A random event id, for events that no other event caused."""
     return uuid.uuid4().bytes

@@ -7,7 +7,7 @@ from contextvars import Context
 from typing import Any, NoReturn
 
 from headrace.errors import AgentReturned, DeclarationError, HandlerError, HeadraceError, NotSupported
-from headrace.events.envelope import Envelope, EventIds, Headers, decode_envelope
+from headrace.events.envelope import Envelope, EventIds, Headers, decode_envelope, place_id
 from headrace.events.position import TopicPartition
 from headrace.flow.policy import DeadLetter, Policy
 from headrace.flow.stream import Stream
@@ -143,7 +143,7 @@ class AgentRun:
             self._source_offset, self._outputs = offset, 0
             source = decode_envelope(chunk.headers[index])
             # An event of a foreign producer has no id: its place in the log is its identity.
-            self._source_id = source.event_id if source else self._ids.output(offset, -1)
+            self._source_id = source.event_id if source else place_id(*self._place, offset)
             self._correlation_id = (source.correlation_id if source else b"") or self._source_id
         event_id = self._ids.output(offset, self._outputs)
         self._outputs += 1

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Generic, NoReturn, TypeVar
 
 from headrace.errors import NotSupported
-from headrace.events.envelope import Envelope, decode_envelope, id_text
+from headrace.events.envelope import Envelope, decode_envelope, id_text, place_id
+from headrace.events.event import Correction
 from headrace.flow.topic import Topic
 from headrace.flow.tracing import HandTrace
 from headrace.log.port import Chunk
@@ -74,9 +75,14 @@ class Delivery(Generic[E_co]):
 
     @property
     def event_id(self) -> str:
-        """The event's id; empty from producers that give none."""
+        """The event's id, a UUID; made of its place where its producer gave none. Raises: DecodeError."""
         envelope = self.envelope
-        return id_text(envelope.event_id) if envelope else ""
+        return id_text(envelope.event_id if envelope else place_id(self.topic, self.partition, self.offset))
+
+    @property
+    def corrects(self) -> str:
+        """Id of the event that this one corrects; empty for a fact that is no correction."""
+        return self.value.corrects if isinstance(self.value, Correction) else ""
 
 
 class Stream(AsyncIterator[E]):

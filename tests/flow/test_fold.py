@@ -4,6 +4,7 @@ from typing import Any
 
 import headrace
 from headrace import TopicPartition
+from headrace.events.envelope import id_text, place_id
 from tests.flow.shop import Bought, by_key, declare_shop, fold, open_shop, purchases
 from tests.service import quick, running
 
@@ -150,7 +151,7 @@ async def test_an_event_comes_with_its_place_in_the_log() -> None:
     assert delivery.event_id == sent.event_id
 
 
-async def test_an_event_of_a_foreign_producer_has_no_id_and_is_folded_all_the_same() -> None:
+async def test_an_event_of_a_foreign_producer_is_folded_all_the_same_and_its_place_is_its_id() -> None:
     shop, seen = declare_shop(partitions=1), list[headrace.Delivery[Bought]]()
 
     @shop.app.agent(shop.buys)
@@ -161,4 +162,7 @@ async def test_an_event_of_a_foreign_producer_has_no_id_and_is_folded_all_the_sa
     async with running(shop.app) as service:
         await service.append("buys", b"3", b'{"type":"Bought","who":3,"cents":4}')
         await service.until_applied()
-    assert [(d.value, d.event_id, d.envelope) for d in seen] == [(Bought(3, 4), "", None)]
+        await service.append("buys", b"3", b'{"type":"Bought","who":3,"cents":5}')
+        await service.until_applied()
+    assert [(d.value, d.envelope) for d in seen] == [(Bought(3, 4), None), (Bought(3, 5), None)]
+    assert [d.event_id for d in seen] == [id_text(place_id("buys", 0, d.offset)) for d in seen]

@@ -22,6 +22,7 @@ _DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _MOMENT = re.compile(
     "[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]+)?(Z|z|[+-][0-9]{2}:?[0-9]{2})?"
 )
+_UUID = re.compile("[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _INTEGER_END = 10**4_300
 """Integers of more digits are not read and not written, here as there."""
@@ -141,14 +142,21 @@ def _are_lines(value: Any) -> bool:
     )
 
 
-def _event_id(headers: Headers) -> str:
-    """What the event is called by a correction of it; nothing for one without a name."""
+def _event_id(headers: Headers, place: TopicPartition, offset: int) -> str:
+    """What the event is called by a correction of it; one without a name is called by its place."""
     for name, content in headers:
         if name == "hr":
             return _compact_id(content)
         if name == "ce_specversion":
             return _cloud_id(dict(headers).get("ce_id"))
-    return ""
+    named = hashlib.blake2b("\0".join(("", "", place.topic, str(place.partition))).encode(), digest_size=16)
+    named.update(struct.pack(">qi", offset, 0))
+    return str(uuid.UUID(bytes=_marked(named.digest())))
+
+
+def _marked(digest: bytes) -> bytes:
+    """A hash as a UUID of version 8."""
+    return digest[:6] + bytes((0x80 | digest[6] & 0x0F, digest[7], 0x80 | digest[8] & 0x3F)) + digest[9:]
 
 
 def _cloud_id(content: bytes | None) -> str:
@@ -176,10 +184,13 @@ class Plain:
     """One service's tables, and what becomes of each record of its inputs."""
 
     _is_dead = False
+    _at = (TopicPartition("", 0), -1)
+    """Where the record in hand lies."""
 
     def apply(
         self,
         place: TopicPartition,
+        offset: int,
         key: bytes | None,
         value: bytes | None,
         headers: Headers,
@@ -195,6 +206,7 @@ class Plain:
         if key is None:
             raise Refused("no key")
         self._is_dead = is_dead
+        self._at = (place, offset)
         getattr(self, place.topic.replace(".", "_"))(place.partition, value, headers)
 
     def _check_size(self, *numbers: int) -> None:
@@ -314,7 +326,7 @@ class Loyalty(Plain):
             self._check_size(balance["points"])
             self.balances[household] = balance
         else:
-            correction = {"corrects": _event_id(headers), "household_id": household, **redeemed}
+            correction = {"corrects": _event_id(headers, *self._at), "household_id": household, **redeemed}
             self.corrections.append(correction)
         self.redemptions.setdefault(household, []).append(redeemed | {"is_honoured": is_honoured})
 
@@ -343,8 +355,10 @@ class Promotions(Plain):
         if value is None:
             raise Refused("a tombstone")
         _, event = _event(value, ("RedemptionCorrected",))
-        for name in ("corrects", "reason"):
-            _all(event, name, _is_text)
+        if not _UUID.fullmatch(_all(event, "corrects", _is_text)):
+            raise Refused("no id of an event")
+        if not _all(event, "reason", _is_text).strip():
+            raise Refused("no reason")
         for name in ("coupon_upc", "campaign_id"):
             _all(event, name, _is_integer)
         _all(event, "day", _is_day)

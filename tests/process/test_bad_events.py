@@ -195,7 +195,7 @@ def _refused(model: Plain, records: Iterable[Record], letters: Sequence[Letter])
     for record in records:
         at = record.place, record.offset
         try:
-            model.apply(record.place, record.key, record.value, record.headers, is_dead=at in dead)
+            model.apply(*at, record.key, record.value, record.headers, is_dead=at in dead)
         except Refused as why:
             refused[at] = str(why)
     return refused
