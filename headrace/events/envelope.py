@@ -17,6 +17,8 @@ HEADER = "hr"
 _FIXED = struct.Struct(">BB16sq")  # version, flags, event id, time in ms
 _VERSION = 1
 _HAS_CORRELATION, _HAS_CAUSATION = 1, 2
+STAMP_AT = (_FIXED.size, _FIXED.size + 16, _FIXED.size + 16, _FIXED.size + 32)
+"""Where the stamp begins in the compact header, by its flags."""
 _SOURCE_PLACE = struct.Struct(">qi")
 
 

@@ -133,7 +133,7 @@ class AgentRun:
         assert place is not None
         return self.trace.sent(topic, headers, place[0].headers[place[1]])
 
-    def output_envelope(self) -> Envelope:
+    def output_envelope(self, stamp: bytes) -> Envelope:
         """The envelope of the next event sent for the event in hand; its time is set by the outbox."""
         place = self.stream.place_in_hand
         assert place is not None
@@ -147,4 +147,4 @@ class AgentRun:
             self._correlation_id = (source.correlation_id if source else b"") or self._source_id
         event_id = self._ids.output(offset, self._outputs)
         self._outputs += 1
-        return Envelope(event_id, 0, self._correlation_id, self._source_id)
+        return Envelope(event_id, 0, self._correlation_id, self._source_id, stamp)

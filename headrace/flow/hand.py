@@ -6,6 +6,7 @@ from typing import Any
 from headrace.errors import OutsideAgent
 from headrace.events.envelope import Headers
 from headrace.flow.agent import AgentRun
+from headrace.flow.causality import TaskSeen
 from headrace.flow.group import Group
 from headrace.flow.sending import Sent
 from headrace.flow.topic import Topic
@@ -27,6 +28,8 @@ class Hand:
         self.run: AgentRun | None = None
         self.muted_until: Mapping[str, int] = {}
         """Input to offset: the outputs of the events before it were sent before a reset."""
+        self.seen: TaskSeen | None = None
+        """What the task has seen; None before it is taken over."""
         self.is_replaying = False
         """Whether the event in hand is a dead letter that was brought back; its outputs were never sent."""
         self.group = group
@@ -108,7 +111,7 @@ class Hand:
         """Put an event into the unit's outbox. Raises: RecordTooLarge, OutsideAgent between events."""
         run = self._running()
         assert self._unit is not None
-        envelope = run.output_envelope()
+        envelope = run.output_envelope(self._stamp(run))
         if self._is_muted(run):
             return Sent(envelope.event_id)
         place = self._unit.outbox.add(
@@ -126,6 +129,12 @@ class Hand:
             self._journal.sent(place)
         self._unit.of(run.agent.name).sent += 1
         return Sent(envelope.event_id)
+
+    def _stamp(self, run: AgentRun) -> bytes:
+        place = run.stream.place_in_hand
+        if place is None or self.seen is None:
+            return b""
+        return self.seen.stamp(place[0].topic, place[0].offsets[place[1]])
 
     def _is_muted(self, run: AgentRun) -> bool:
         if self.is_replaying or not self.muted_until:

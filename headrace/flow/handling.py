@@ -199,6 +199,9 @@ class Handling:
                 self._leading = None if index else run
                 limit = float("inf") if index else deadline
                 values = values[: await self._run_agent(run, chunk, base, values, limit)]
+                if values and self._hand.seen is not None:
+                    # What this agent wrote can be read by the next one: it has seen as much.
+                    self._hand.seen.passed(chunk.topic, chunk.offsets[base + len(values) - 1] + 1)
         finally:
             self._leading = None
         return len(values)

@@ -13,6 +13,7 @@ from typing import NoReturn
 from headrace.clock import Clock
 from headrace.errors import OffsetOutOfRange, TopicMismatch
 from headrace.events.position import Position, TopicPartition
+from headrace.events.seen import NOTHING_SEEN, Seen
 from headrace.flow.clearing import cleared
 from headrace.flow.group import Group
 from headrace.flow.opening import close_store, open_trusted
@@ -46,6 +47,8 @@ class Held:
     clock: Clock
     parked: Mapping[str, InputPosition] = field(default_factory=dict)
     """Inputs that the group once had: where to go on should it have them again."""
+    seen: Seen = NOTHING_SEEN
+    """What the rows contain beyond their inputs."""
 
     def position(self, partition: int, *, hidden: str = "") -> Position:
         """The position of the store's rows in its inputs, but for one that only the task knows of."""
@@ -120,7 +123,7 @@ async def take_over(
             known_inputs = input_offsets(last).items()
             held.parked = {name: at for name, at in known_inputs if name not in held.inputs}
             if last is not None:
-                held.unit, held.reset = last.unit, last.reset
+                held.unit, held.reset, held.seen = last.unit, last.reset, Seen.decode(last.seen)
             return held
         except BaseException:
             await close_store(store)

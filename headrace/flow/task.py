@@ -2,19 +2,23 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headrace.clock import SYSTEM_CLOCK, Clock
 from headrace.errors import EventError, StoreUnwritable, UnencodableValue, first_cause
 from headrace.events.position import TopicPartition
+from headrace.events.seen import Print
+from headrace.flow.admission import Admission
 from headrace.flow.agent import AgentRun
+from headrace.flow.causality import TaskSeen, input_print
 from headrace.flow.deadletter import dead_letters_name
 from headrace.flow.figures import FlowFigures
 from headrace.flow.group import Group
 from headrace.flow.hand import Hand
 from headrace.flow.handling import Abandoned, Bound, Guard, Handling
+from headrace.flow.intake import Intake
 from headrace.flow.isolation import Isolation
 from headrace.flow.portion import Portion
 from headrace.flow.sending import Outbox
@@ -22,7 +26,7 @@ from headrace.flow.settling import Settling
 from headrace.flow.takeover import Held, take_over
 from headrace.flow.tracing import TaskTrace
 from headrace.flow.unit import Unit, seal
-from headrace.log.port import Chunk, Log, Reader, TopicInfo
+from headrace.log.port import Log, Reader, TopicInfo, catalog
 from headrace.settings import Settings
 from headrace.tables.store import StoreEngine
 from headrace.tables.view import PartitionView
@@ -58,9 +62,11 @@ class Task:
         self._partition = partition
         self._view = view
         self._isolation = isolation
+        self._catalog = catalog(site.log, site.topics)
+        self._seen: TaskSeen
         self._topic_sizes = {name: info.partitions for name, info in site.topics.items()}
         self._is_stopping = False
-        self._fetching: asyncio.Task[Sequence[Chunk]] | None = None
+        self._intake: Intake | None = None
         self._portions: deque[Portion] = deque()
         """What was fetched and is to be run next."""
         self._hand = Hand(group, partition, cache_rows_max=site.settings.cache_rows_max)
@@ -73,8 +79,8 @@ class Task:
     def stop(self) -> None:
         """Take no further event, finish and commit the unit in hand, close; `run` then returns."""
         self._is_stopping = True
-        if self._fetching is not None:
-            self._fetching.cancel()
+        if self._intake is not None:
+            self._intake.stop()
         self._handling.stop()
 
     async def run(self) -> None:
@@ -115,21 +121,59 @@ class Task:
     async def _run_held(self, held: Held, reader: Reader) -> None:
         try:
             self._hand.muted_until = held.reset.muted_until if held.reset else {}
+            self._seen = self._hand.seen = self._task_seen(held)
+            intake = self._intake = self._open_intake(held, reader)
             await self._handling.start(held.store)
             self._view.replay_offset_next = held.inputs[self._group.replay].offset_next
-            self._view.serve(held.store, held.position(self._partition, hidden=self._group.replay))
+            position = held.position(self._partition, hidden=self._group.replay)
+            self._view.serve(held.store, position, held.seen)
             async with asyncio.TaskGroup() as crew:
                 watch = crew.create_task(held.watch_store(), name=f"damage watch of {self._view.group}")
                 settling = self._settling(held, crew)
                 if not held.is_position_durable:
                     await self._finish(self._new_unit(held), held, settling)
-                await self._run_units(held, reader, settling)
+                await self._run_units(held, intake, settling)
                 watch.cancel()
         except BaseExceptionGroup as failures:
             cause = first_cause(failures)
             raise cause from cause.__cause__
         finally:
             await self._handling.close()
+
+    def _prints(self, held: Held) -> dict[str, Print]:
+        return {name: input_print(name, held.inputs[name], self._partition) for name in self._group.inputs}
+
+    def _task_seen(self, held: Held) -> TaskSeen:
+        hidden = self._group.replay
+        parked = {
+            input_print(name, at, self._partition): at.offset_next
+            for name, at in held.parked.items()
+            if name != hidden
+        }
+        return TaskSeen(self._prints(held), held.seen, parked=parked, catalog=self._catalog)
+
+    def _open_intake(self, held: Held, reader: Reader) -> Intake:
+        site = self._site
+        admission = Admission(
+            self._prints(held),
+            {name: held.inputs[name].offset_next for name in self._group.inputs},
+            self._seen,
+            view=self._view,
+            isolation=self._isolation,
+            log=site.log,
+            catalog=self._catalog,
+            clock=site.clock,
+            records_max=site.settings.unit_records_max,
+        )
+        return Intake(
+            reader,
+            admission,
+            group=self._group,
+            view=self._view,
+            isolation=self._isolation,
+            settings=site.settings,
+            clock=site.clock,
+        )
 
     def _settling(self, held: Held, crew: asyncio.TaskGroup) -> Settling:
         site, changelog = self._site, self._group.changelog
@@ -163,11 +207,12 @@ class Task:
             dead_letter_bytes_max=site.dead_letter_bytes_max,
         )
         self._hand.begin(unit)
+        self._seen.begin(unit.inputs)
         self._trace.take()
         return unit
 
-    async def _run_units(self, held: Held, reader: Reader, settling: Settling) -> None:
-        while not self._is_stopping and (portion := await self._next_portion(reader)) is not None:
+    async def _run_units(self, held: Held, intake: Intake, settling: Settling) -> None:
+        while not self._is_stopping and (portion := await self._next_portion(intake)) is not None:
             unit = self._new_unit(held)
             try:
                 await self._run_portion(unit, portion, held, settling)
@@ -209,6 +254,7 @@ class Task:
 
     async def _finish(self, unit: Unit, held: Held, settling: Settling) -> None:
         """Seal the unit and hand it on. Raises: _Unsealable."""
+        unit.seen_record, unit.seen = self._seen.sealed(unit.inputs)
         try:
             sealed = await seal(
                 unit,
@@ -230,11 +276,11 @@ class Task:
         self._isolation.refused[unit.place] = error
         return (portion,)
 
-    async def _next_portion(self, reader: Reader) -> Portion | None:
+    async def _next_portion(self, intake: Intake) -> Portion | None:
         """What to run next; None when the task stops."""
-        if not self._portions:
-            self._portions.extend(self._portioned(await self._fetch(reader)))
-            if not self._portions:
+        while not self._portions:
+            self._portions.extend(await intake.portions())
+            if self._is_stopping:
                 return None
         portion = self._portions.popleft()
         if self._isolation.events_max is None:
@@ -242,33 +288,6 @@ class Task:
         first, *rest = portion.first(self._isolation.events_max)
         self._portions.extendleft(rest)
         return first
-
-    async def _fetch(self, reader: Reader) -> Sequence[Chunk]:
-        settings = self._site.settings
-        fetch = reader.fetch(records_max=settings.unit_records_max, bytes_max=settings.unit_bytes_max)
-        name = f"fetch {self._group.name}/{self._partition}"
-        self._fetching = asyncio.create_task(fetch, name=name)
-        try:
-            await asyncio.wait({self._fetching})
-            fetched = () if self._fetching.cancelled() else self._fetching.result()
-        finally:
-            self._fetching.cancel()
-            self._fetching = None
-        for chunk in fetched:
-            self._view.input_ends[TopicPartition(chunk.topic, chunk.partition)] = chunk.high_watermark
-        return fetched
-
-    def _portioned(self, chunks: Sequence[Chunk]) -> Iterator[Portion]:
-        """What was fetched as portions: all of it, and each replayed dead letter by itself."""
-        replay = self._group.replay
-        events = [chunk for chunk in chunks if chunk.topic != replay or not len(chunk)]
-        if events:
-            yield Portion(events, self._isolation.is_guarding)
-        for chunk in chunks:
-            if chunk.topic == replay:
-                for index in range(len(chunk)):
-                    rest = chunk.tail(index)
-                    yield Portion([rest.head(1) if len(rest) > 1 else rest], is_guarded=True)
 
 
 class _Unsealable(Exception):

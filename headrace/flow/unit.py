@@ -8,6 +8,7 @@ from typing import Any
 
 from headrace.errors import RecordTooLarge, UnencodableValue
 from headrace.events.position import Position, TopicPartition
+from headrace.events.seen import NOTHING_SEEN
 from headrace.flow.deadletter import Letter
 from headrace.flow.figures import AgentFigures
 from headrace.flow.group import Group
@@ -39,6 +40,11 @@ class Unit:
         self.outbox = outbox
         self.inputs = dict(inputs)
         self._reset = reset
+        self._runs: list[tuple[str, int]] = []
+        self.seen = NOTHING_SEEN
+        """What its rows contain beyond its inputs."""
+        self.seen_record = b""
+        """The same, as the position record has it."""
         self.events = 0
         self.place = ("", -1)
         """Input and offset of its last event."""
@@ -63,6 +69,9 @@ class Unit:
         self.events += events
         if events:
             self.place = (topic, chunk.offsets[events - 1])
+            if self._runs and self._runs[-1][0] == topic:
+                self._runs.pop()
+            self._runs.append((topic, offset_next))
 
     def bury(self, letter: Letter, *, by: Iterable[str]) -> None:
         """Put a dead letter in. Raises: RecordTooLarge when the dead-letter topic does not take it."""
@@ -91,7 +100,12 @@ class Unit:
     def record(self) -> PositionRecord:
         """The position record that ends the unit."""
         inputs = {**self._parked, **self.inputs}
-        return PositionRecord(self.number, inputs, self._reset and self._reset.passed(inputs))
+        reset = self._reset and self._reset.passed(inputs)
+        return PositionRecord(self.number, inputs, reset, self.seen_record, self._order())
+
+    def _order(self) -> tuple[tuple[str, int], ...]:
+        """The order of its events across inputs, unless its inputs alone tell it."""
+        return tuple(self._runs) if len(self._runs) > 1 else ()
 
 
 @dataclass(frozen=True, slots=True)

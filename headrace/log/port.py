@@ -3,7 +3,7 @@
 Three implementations pass one contract suite (tests/contract/test_log.py): kafka, embedded, simulated.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
@@ -112,6 +112,12 @@ class Reader(Protocol):
         (but always one record). The reader goes on reading ahead while the caller works.
         Cancel: nothing is lost, the next fetch returns it. Raises: OffsetOutOfRange,
         TopicMismatch, and Unavailable once the log has not answered for long.
+        """
+
+    def pause(self, places: Collection[TopicPartition]) -> None:
+        """Give out nothing of these partitions, and read no more of them, until they are left out again.
+
+        What was read ahead of them stays; the other partitions have all the room there is.
         """
 
     async def close(self) -> None:

@@ -46,6 +46,8 @@ class PositionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """None: the tables were never reset."""
     seen: bytes = b""
     """What its events' senders had seen of other topics and partitions than these, as a stamp."""
+    runs: tuple[tuple[str, int], ...] = ()
+    """Where inputs took turns in the unit: in this order the events of an input up to before an offset."""
 
     def position(self, partition: int) -> Position:
         """The position of the task's rows, with every input that the group ever had."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator, Mapping
 from enum import Enum
+from typing import NamedTuple
 
 from headrace.errors import HeadraceError, NotOwner, PartitionStopped, StillRecovering
 from headrace.events.position import Position, TopicPartition
@@ -23,6 +24,17 @@ class ViewState(Enum):
     STOPPED = "stopped"
     """It stands in front of an event that is refused."""
     CLOSED = "closed"
+
+
+class HeldInput(NamedTuple):
+    """An input whose next event waits until other inputs have come as far as its sender had seen."""
+
+    since: float
+    """When the input was found to wait, in seconds since the epoch."""
+    offset: int
+    """Of the event that waits."""
+    waits_for: Mapping[TopicPartition, int]
+    """Next offsets that have to be reached."""
 
 
 class PartitionView:
@@ -48,6 +60,8 @@ class PartitionView:
         """What the rows contain beyond that, as the stamps of their events tell."""
         self.input_ends: dict[TopicPartition, int] = {}
         """Where each input ended when it was last read: what the position lags behind."""
+        self.held: Mapping[TopicPartition, HeldInput] = {}
+        """Inputs that wait for others."""
         self.replay_offset_next = 0
         """How far the task is in its hidden replay input, which its position does not name."""
         self.restore_start = 0
@@ -73,7 +87,7 @@ class PartitionView:
 
     def close(self, state: ViewState = ViewState.CLOSED) -> None:
         """Stop answering; the store may be closed right after."""
-        self.state, self._store, self._layers = state, None, ()
+        self.state, self._store, self._layers, self.held = state, None, (), {}
         self.served.clear()
         self._wake()
 

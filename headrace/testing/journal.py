@@ -112,8 +112,8 @@ class Journal(SimulatedCluster):
         """How far a unit has come in each input."""
         return {name: at.offset_next for name, at in _position_of(changelog).inputs.items()}
 
-    def note_unit(self, appends: Sequence[Append], starts: Mapping[str, int], fetched: Sequence[Run]) -> None:
-        """Remember a unit that was just committed, by a task that fetched these runs in this order."""
+    def note_unit(self, appends: Sequence[Append], starts: Mapping[str, int]) -> None:
+        """Remember a unit that was just committed, by a task that began to read at these offsets."""
         changelog, outputs = appends[0], appends[1:]
         history = self.history(TopicPartition(changelog.topic, changelog.partition))
         record = _position_of(changelog)
@@ -131,11 +131,12 @@ class Journal(SimulatedCluster):
             history.starts.setdefault(name, starts.get(name, 0))
             if at.offset_next < history.ends.get(name, history.starts[name]):
                 self.broken.append(f"the position of {name} fell to {at.offset_next} in {where}")
-        for run in fetched:
-            begin = max(run.start, history.ends.get(run.topic, history.starts[run.topic]))
-            end = min(run.end, record.inputs[run.topic].offset_next)
+        # What is left of an input behind the order that the unit tells holds no event.
+        for name, end in (*record.runs, *((name, at.offset_next) for name, at in record.inputs.items())):
+            begin = history.ends.get(name, history.starts[name])
             if begin < end:
-                history.runs.append(Run(run.topic, begin, end))
+                history.runs.append(Run(name, begin, end))
+                history.ends[name] = end
         history.ends.update({name: at.offset_next for name, at in record.inputs.items()})
         for topic, number, records in outputs:
             history.outputs += [(TopicPartition(topic, number), each) for each in records]

@@ -1,4 +1,4 @@
-"""One worker's way to the cluster: where it dies when a test says so, and what it fetched in which order."""
+"""One worker's way to the cluster: where it dies when a test says so."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from headrace.log.simulated.log import SimulatedLog
 from headrace.log.simulated.reader import SimulatedReader
 from headrace.log.simulated.writer import SimulatedWriter
 from headrace.testing.items import CrashPoint
-from headrace.testing.journal import Journal, Run, is_replay, is_unit
+from headrace.testing.journal import Journal, is_unit
 
 
 class Fate:
@@ -123,8 +123,7 @@ class Link(SimulatedCluster):
         able = [each for each in self.readers if each.partition == partition and each.topics <= inputs.keys()]
         reader = self.readers[max(able, key=lambda each: len(each.topics))]
         starts = {place.topic: offset for place, offset in reader.starts.items()}
-        self.journal.note_unit(appends, starts, reader.fetched)
-        reader.fetched = [run for run in reader.fetched if run.end > inputs[run.topic]]
+        self.journal.note_unit(appends, starts)
 
 
 class LinkedLog(SimulatedLog):
@@ -162,24 +161,16 @@ class LinkedLog(SimulatedLog):
 
 
 class LinkedReader(SimulatedReader):
-    """Notes what it fetched in which order: events are handed out in this order."""
+    """Dies with what it fetched, when a test says so."""
 
     def __init__(self, link: Link, positions: Mapping[TopicPartition, int]) -> None:
         super().__init__(link, positions)
         self.starts = dict(positions)
-        self.fetched: list[Run] = []
-        self._at = dict(positions)
         self._fate = link.fate
 
     async def fetch(self, *, records_max: int, bytes_max: int) -> Sequence[Chunk]:
         """What has arrived since the last fetch; see the port."""
         chunks = await super().fetch(records_max=records_max, bytes_max=bytes_max)
-        # Replayed dead letters are handed out after everything else that came with them.
-        for chunk in sorted(chunks, key=lambda each: is_replay(each.topic)):
-            place = TopicPartition(chunk.topic, chunk.partition)
-            if len(chunk):
-                self.fetched.append(Run(chunk.topic, self._at[place], chunk.offset_next))
-            self._at[place] = chunk.offset_next
         if not self._fate.is_restoring:
             await self._fate.reach(CrashPoint.READ)
         return chunks

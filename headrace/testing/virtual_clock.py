@@ -7,7 +7,7 @@ from itertools import count
 
 EPOCH_S = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 """When every virtual clock begins, unless told otherwise."""
-_BACKGROUND = ("lag marks", "members", "announcement")
+_BACKGROUND = ("lag marks", "members", "announcement", "held look")
 """Tasks of a worker that sleep beside its units: they hold nothing up."""
 
 

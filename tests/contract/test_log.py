@@ -279,6 +279,23 @@ async def test_a_cancelled_fetch_loses_nothing(log: Log, orders: str, reading: R
     await writer.close()
 
 
+async def test_a_paused_partition_is_not_given_out_and_holds_no_other_back(
+    log: Log, orders: str, reading: Reading
+) -> None:
+    writer = await log.writer("till")
+    reader = await reading(orders, p0=0, p1=0)
+    reader.pause([TopicPartition(orders, 0)])
+    bulk = ["x" * 100_000 for _ in range(100)]
+    for part in range(0, 100, 10):
+        await writer.commit([Append(orders, 0, events(*bulk[part : part + 10]))])
+    await writer.commit([Append(orders, 1, events("a", "b"))])
+    assert await texts(reader, 2) == ["a", "b"]
+
+    reader.pause([])
+    assert await texts(reader, 100) == bulk
+    await writer.close()
+
+
 async def test_two_readers_do_not_take_from_each_other(log: Log, orders: str, reading: Reading) -> None:
     writer = await log.writer("till")
     await writer.commit([Append(orders, 0, events("a", "b", "c"))])

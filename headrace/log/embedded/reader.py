@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 
 from headrace.errors import LogError
@@ -30,6 +30,7 @@ class _Cursor:
         self.high_watermark = position
         self.is_behind = True
         """There may be more in the file than was read."""
+        self.is_paused = False
         self.segments: deque[Segment] = deque()
         self._reader = reader
 
@@ -90,7 +91,6 @@ class EmbeddedReader:
         self._watch = watch
         self._cursors = [_Cursor(at, places[at], position, self) for at, position in positions.items()]
         self._turn = 0
-        self._records = self._bytes = 0
         self._is_closed = False
         self._failure: LogError | None = None
         self._has_room = asyncio.Event()
@@ -105,7 +105,7 @@ class EmbeddedReader:
 
     async def fetch(self, *, records_max: int, bytes_max: int) -> Sequence[Chunk]:
         """What has arrived since the last fetch; see the port."""
-        while not any(cursor.segments for cursor in self._cursors):
+        while not any(cursor.segments and not cursor.is_paused for cursor in self._cursors):
             if self._is_closed:
                 raise LogError("this reader is closed", hint="Take a new one.")
             if self._task.done():
@@ -113,6 +113,14 @@ class EmbeddedReader:
             self._has_arrived.clear()
             await self._has_arrived.wait()
         return self._cut(records_max, bytes_max)
+
+    def pause(self, places: Collection[TopicPartition]) -> None:
+        """Give out nothing of these partitions; see the port."""
+        for cursor in self._cursors:
+            cursor.is_paused = cursor.at in places
+        self._look_for_room()
+        self._has_arrived.set()
+        self.stir()
 
     async def close(self) -> None:
         """Stop reading ahead."""
@@ -141,7 +149,7 @@ class EmbeddedReader:
             await self._has_room.wait()
             if self._failure is not None:
                 raise self._failure
-            behind = [cursor for cursor in self._cursors if cursor.is_behind]
+            behind = [cursor for cursor in self._cursors if cursor.is_behind and not cursor.is_paused]
             if not behind:
                 self._is_stirred.clear()
                 with self._watch.waiting():
@@ -157,7 +165,7 @@ class EmbeddedReader:
             )
             for cursor, each in zip(behind, found, strict=True):
                 cursor.put(each)
-                self._count(each.segments, 1)
+                self._look_for_room()
                 if each.segments:
                     self._has_arrived.set()
 
@@ -169,18 +177,21 @@ class EmbeddedReader:
         for cursor in order:
             if records_max <= 0 or (chunks and bytes_max <= 0):
                 break
+            if cursor.is_paused:
+                continue
             taken = cursor.take(records_max, bytes_max, is_first=not chunks)
             if taken:
-                self._count(taken, -1)
+                self._look_for_room()
                 records_max -= sum(map(len, taken))
                 bytes_max -= sum(segment.bytes for segment in taken)
                 chunks.append(_chunk(cursor, taken))
         return chunks
 
-    def _count(self, segments: Sequence[Segment], sign: int) -> None:
-        self._records += sign * sum(map(len, segments))
-        self._bytes += sign * sum(segment.bytes for segment in segments)
-        if self._records < AHEAD_RECORDS_MAX and self._bytes < AHEAD_BYTES_MAX:
+    def _look_for_room(self) -> None:
+        """Read on as long as what is read ahead is within the bounds; paused partitions take no room."""
+        ahead = [segment for cursor in self._cursors if not cursor.is_paused for segment in cursor.segments]
+        records, size = sum(map(len, ahead)), sum(segment.bytes for segment in ahead)
+        if records < AHEAD_RECORDS_MAX and size < AHEAD_BYTES_MAX:
             self._has_room.set()
         else:
             self._has_room.clear()

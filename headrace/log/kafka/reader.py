@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -48,9 +48,14 @@ class _Source:
         self.silent_since: float | None = None
         self.failure: LogError | None = None
         self.unpacking: asyncio.Task[None] | None = None
+        self.is_paused = False
 
     @property
     def has_news(self) -> bool:
+        return not self.is_paused and self.has_more
+
+    @property
+    def has_more(self) -> bool:
         return bool(self.sets) or len(self.columns) > 0 or self.offset_next > self.offset_told
 
     @property
@@ -150,6 +155,8 @@ class KafkaReader:
         self._has_arrived = asyncio.Event()
         self._has_room = asyncio.Event()
         self._has_room.set()
+        self._has_moved = asyncio.Event()
+        """Set when partitions are paused or go on."""
         self._is_stale = asyncio.Event()
         self._polls: dict[int, asyncio.Task[None]] = {}
         self._lead: asyncio.Task[None] | None = None
@@ -166,6 +173,14 @@ class KafkaReader:
             if chunks := await self._collect(records_max, bytes_max):
                 return chunks
             await self._has_arrived.wait()
+
+    def pause(self, places: Collection[TopicPartition]) -> None:
+        """See `Reader.pause`."""
+        for source in self._sources:
+            source.is_paused = source.place in places
+        self._look_for_room()
+        self._has_arrived.set()
+        self._has_moved.set()
 
     async def close(self) -> None:
         """See `Reader.close`."""
@@ -192,10 +207,15 @@ class KafkaReader:
                 break
         # No await from here on: a cancelled fetch leaves everything in the columns.
         chunks = [chunk for source, limit in chosen if (chunk := source.take(limit)) is not None]
-        self._buffered_bytes = sum(each.size_bytes for source in self._sources for each in source.sets)
+        self._look_for_room()
+        return chunks
+
+    def _look_for_room(self) -> None:
+        """Fetch on as long as what is buffered is within the bound; paused partitions take no room."""
+        ahead = (each for source in self._sources if not source.is_paused for each in source.sets)
+        self._buffered_bytes = sum(each.size_bytes for each in ahead)
         if self._buffered_bytes < _BUFFER_BYTES_MAX:
             self._has_room.set()
-        return chunks
 
     def _raise_failures(self) -> None:
         """What went wrong, once all that came before it has been handed out."""
@@ -203,7 +223,7 @@ class KafkaReader:
             raise self._failure
         now = time.monotonic()
         for source in self._sources:
-            if source.has_news:
+            if source.has_more:
                 continue
             if source.failure is not None:
                 raise source.failure
@@ -261,6 +281,11 @@ class KafkaReader:
             mine = [s for s in self._sources if s.leader == node and s.failure is None]
             if not mine:
                 return
+            mine = [source for source in mine if not source.is_paused]
+            if not mine:
+                self._has_moved.clear()
+                await self._has_moved.wait()
+                continue
             turn = (turn + 1) % len(mine)
             request = FetchRequest(
                 [each.wanted for each in (*mine[turn:], *mine[:turn])],

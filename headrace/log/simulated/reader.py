@@ -2,7 +2,7 @@
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from headrace.errors import LogError, OffsetOutOfRange, TopicMismatch
 from headrace.events.position import TopicPartition
@@ -18,6 +18,7 @@ class SimulatedReader:
         self._positions = dict(positions)
         self._partitions = {place: cluster.partition(place) for place in positions}
         self._turn = 0
+        self._paused: frozenset[TopicPartition] = frozenset()
         self._is_closed = False
         self._has_changed = asyncio.Event()
         for partition in self._partitions.values():
@@ -35,6 +36,11 @@ class SimulatedReader:
             self._has_changed.clear()
             await self._has_changed.wait()
 
+    def pause(self, places: Collection[TopicPartition]) -> None:
+        """Give out nothing of these partitions; see the port."""
+        self._paused = frozenset(places)
+        self._has_changed.set()
+
     async def close(self) -> None:
         """Read no more."""
         self._is_closed = True
@@ -51,6 +57,8 @@ class SimulatedReader:
         for place in order:
             partition = self._partitions[place]
             self._check(place, partition)
+            if place in self._paused:
+                continue
             if self._positions[place] == partition.end or records_max <= 0 or (chunks and bytes_max <= 0):
                 continue
             begin = bisect_left(partition.offsets, self._positions[place])
