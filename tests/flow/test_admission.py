@@ -114,7 +114,7 @@ async def test_an_input_is_full_once_so_many_events_wait_and_not_before() -> Non
 
 async def test_an_untrue_stamp_is_refused_alone_and_what_follows_goes_on() -> None:
     room = await Room.open()
-    assert await room.take(room.chunk(B, 0, None, (A, 11), None)) == [("b", [0, 1, 2])]
+    assert await room.take(room.chunk(B, 0, None, (A, 11), None)) == [("b", [0]), ("b", [1, 2])]
     (place,) = room.isolation.refused
     assert place == ("b", 1)
     assert type(room.isolation.refused[place]).__name__ == "UntrueStamp"
