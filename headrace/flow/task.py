@@ -28,6 +28,7 @@ from headrace.flow.tracing import TaskTrace
 from headrace.flow.unit import Unit, seal
 from headrace.log.port import Log, Reader, TopicInfo, catalog
 from headrace.settings import Settings
+from headrace.tables.globalview import GlobalView
 from headrace.tables.store import StoreEngine
 from headrace.tables.view import PartitionView
 
@@ -49,6 +50,12 @@ class Worksite:
     spans: "Spans | None" = None
     dead_letter_bytes_max: int | None = None
     """The largest record that the dead-letter topic takes; None: unknown."""
+    globals: Sequence[GlobalView] = ()
+    """The app's global tables, followed by this worker."""
+
+    def followed_by(self, group: str) -> Sequence[GlobalView]:
+        """The global tables that agents of a group may read: all but the one that they write."""
+        return [followed for followed in self.globals if followed.group != group]
 
 
 class Task:
