@@ -48,7 +48,7 @@ async def test_what_cannot_be_read_at_the_moment_covers_nothing() -> None:
 
 async def test_whoever_waits_is_woken_by_the_change_and_finds_a_higher_version() -> None:
     view = products()
-    before, waiting = view.version, asyncio.create_task(view.until_served())
+    before, waiting = view.version, asyncio.create_task(view.until_served(), name="reader")
     await asyncio.sleep(0)
     for number, partition in enumerate(view.partitions):
         partition.serve(MemoryStore(), at(number, 1))
