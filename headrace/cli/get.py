@@ -8,12 +8,12 @@ import msgspec
 
 from headrace.cli.command import Command, ExitStatus, argument
 from headrace.cli.completion import table_names
-from headrace.cli.history import records
 from headrace.cli.layout import Layout, find_layout
 from headrace.cli.stores import LocalStores
 from headrace.errors import DecodeError
 from headrace.events.position import TopicPartition
 from headrace.log.port import Log
+from headrace.log.stretch import records
 from headrace.tables.table import Table
 
 

@@ -1,71 +1,97 @@
-"""A changelog partition as it is in the log: its records, and the position they end at."""
+"""`history`: a key's events and corrections, as believed then and as corrected now."""
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
-from headrace.events.position import TopicPartition
-from headrace.log.port import Chunk, Log
-from headrace.tables.changelog import POSITION_KEY, PositionRecord, follow_unit
+import click
 
-_RECORDS_MAX = 10_000
-_BYTES_MAX = 8 * 1024 * 1024
-_TAIL_RECORDS = 64
+from headrace.cli.command import Command, ExitStatus, argument, option
+from headrace.cli.completion import topic_names
+from headrace.cli.progress import ReadingProgress
+from headrace.cli.telling import fact_as_json, fact_lines
+from headrace.flow.fact import Naming
+from headrace.flow.keyhistory import Home, KeyHistory, homes, key_history, naming_of, telling_topics
+from headrace.flow.topic import Topic
+from headrace.log.port import Log
 
-
-class Record(NamedTuple):
-    """One record of a partition."""
-
-    offset: int
-    key: bytes | None
-    value: bytes | None
+LIMIT = 100
 
 
-async def chunks(log: Log, place: TopicPartition, start: int, end: int) -> AsyncGenerator[Chunk, None]:
-    """The committed records from `start` up to before `end`, as they are fetched.
+class History(Command):
+    """Write the events of KEY and their corrections in log order; exit status 1 when there is none.
 
-    Shape: the last chunk may hold records at and after `end`, if they were committed meanwhile.
+    Read are the app's inputs, and its topics that carry corrections; of each only the partition in
+    which the key lives. An event that was corrected is marked, with what holds now.
     """
-    if start >= end:
-        return
-    reader = await log.reader({place: start})
-    try:
-        while start < end:
-            for chunk in await reader.fetch(records_max=_RECORDS_MAX, bytes_max=_BYTES_MAX):
-                yield chunk
-                start = chunk.offset_next
-    finally:
-        await reader.close()
 
+    example = "-A app.shop history ada"
+    options = [
+        argument("key"),
+        option(
+            "--topic",
+            "-t",
+            default=None,
+            show_default=False,
+            help="Only this one.",
+            shell_complete=topic_names,
+        ),
+        option("--limit", type=click.IntRange(min=1), default=LIMIT, help="So many of the newest events."),
+    ]
 
-async def records(log: Log, place: TopicPartition, start: int, end: int) -> AsyncGenerator[Record, None]:
-    """The committed records from `start` up to before `end`."""
-    async with aclosing(chunks(log, place, start, end)) as fetched:
-        async for chunk in fetched:
-            for offset, key, value in zip(chunk.offsets, chunk.keys, chunk.values, strict=True):
-                if offset < end:
-                    yield Record(offset, key, value)
+    async def answer(self) -> ExitStatus:
+        """The events of the key."""
+        topics = self._topics()
+        async with self.open_log(self.settings()) as log:
+            found = await self._homes(log, topics)
+            naming = await naming_of(log)
+            with ReadingProgress() as progress:
+                limit: int = self.kwargs["limit"]
+                told = await key_history(log, found, naming.catalog, limit=limit, report=progress.report)
+        if self.json:
+            self.show_json(self._as_json(told, naming))
+        else:
+            self._write(told, naming)
+        return ExitStatus.YES if told.facts else ExitStatus.NO
 
+    def _topics(self) -> Sequence[Topic[Any, Any]]:
+        declared = self.declared_app.declarations
+        wanted = self.kwargs["topic"]
+        if wanted is None:
+            return telling_topics([agent.topic for agent in declared.agents], list(declared.topics.values()))
+        topic = declared.topics.get(wanted)
+        if topic is None:
+            known = ", ".join(declared.topics) or "none"
+            raise click.UsageError(f"there is no topic {wanted!r}; the app has: {known}")
+        return [topic]
 
-async def last_position(log: Log, place: TopicPartition, start: int, end: int) -> PositionRecord | None:
-    """The newest position record of a changelog partition that holds `start` to `end`; None when empty.
+    async def _homes(self, log: Log, topics: Sequence[Topic[Any, Any]]) -> Sequence[Home]:
+        infos = await log.describe([topic.name for topic in topics])
+        found = homes(self.kwargs["key"], topics, infos)
+        if infos and not found:
+            names = ", ".join(infos)
+            raise click.UsageError(f"{self.kwargs['key']!r} is no key of any of these topics: {names}")
+        return found
 
-    Raises: ForkedChangelog.
-    """
-    span = _TAIL_RECORDS
-    while True:
-        begin = max(start, end - span)
-        last: PositionRecord | None = None
-        async with aclosing(records(log, place, begin, end)) as tail:
-            async for record in tail:
-                if record.key == POSITION_KEY:
-                    last = follow_unit(
-                        last,
-                        record.value or b"",
-                        topic=place.topic,
-                        partition=place.partition,
-                        offset=record.offset,
-                    )
-        if last is not None or begin == start:
-            return last
-        span *= 16
+    def _as_json(self, told: KeyHistory, naming: Naming) -> dict[str, Any]:
+        return {
+            "key": self.kwargs["key"],
+            "partitions": {place.topic: place.partition for place in told.places},
+            "begins_at": {place.topic: offset for place, offset in told.begins_at.items()},
+            "left_out": told.left_out,
+            "events": [fact_as_json(fact, naming) for fact in told.facts],
+        }
+
+    def _write(self, told: KeyHistory, naming: Naming) -> None:
+        if told.left_out:
+            click.echo(f"({told.left_out:,} older events are left out; --limit tells more of them)")
+        for fact in told.facts:
+            for line in fact_lines(fact, naming):
+                click.echo(line)
+        for place, offset in told.begins_at.items():
+            where = f"{place.topic}/{place.partition}"
+            click.echo(f"({where} begins at offset {offset}: what was before is deleted)", err=True)
+        if not told.facts:
+            where = ", ".join(f"{place.topic}/{place.partition}" for place in told.places)
+            click.echo(
+                f"headrace: there is no event of {self.kwargs['key']} in {where or 'the log'}", err=True
+            )

@@ -5,10 +5,10 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from headrace.cli.history import chunks
 from headrace.events.position import TopicPartition
 from headrace.flow.deadletter import Letter, dead_letters_name
 from headrace.log.port import Log
+from headrace.log.stretch import chunks
 
 
 class LetterPlace(NamedTuple):

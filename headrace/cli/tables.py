@@ -4,12 +4,13 @@ from contextlib import aclosing
 from typing import Any
 
 from headrace.cli.command import Command, ExitStatus
-from headrace.cli.history import last_position, records
 from headrace.cli.layout import Layout, find_layout
 from headrace.cli.stores import FoundStore, LocalStores
 from headrace.events.position import TopicPartition
 from headrace.flow.group import Group
 from headrace.log.port import Log, OffsetRange
+from headrace.log.stretch import records
+from headrace.tables.tail import last_position
 
 _COLUMNS = ("group", "partition", "tables", "unit", "position", "lag", "rows", "bytes", "worker", "behind")
 _COUNTED_LAG_MAX = 100

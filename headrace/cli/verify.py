@@ -10,13 +10,13 @@ from typing import Any
 import click
 
 from headrace.cli.command import Command, ExitStatus
-from headrace.cli.history import records
 from headrace.cli.layout import Layout, find_layout
 from headrace.cli.stores import FoundStore, LocalStores
 from headrace.errors import ForkedChangelog, StoreCorrupt
 from headrace.events.position import TopicPartition
 from headrace.flow.group import Group
 from headrace.log.port import Log
+from headrace.log.stretch import records
 from headrace.tables.changelog import POSITION_KEY, PositionRecord, follow_unit
 
 _COLUMNS = ("group", "partition", "worker", "verdict", "rows", "different", "missing", "extra", "example")

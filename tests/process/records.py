@@ -3,11 +3,11 @@
 from contextlib import aclosing
 from typing import NamedTuple
 
-from headrace.cli.history import chunks
 from headrace.events.envelope import Headers
 from headrace.events.position import TopicPartition
 from headrace.flow.deadletter import Letter, dead_letters_name
 from headrace.log.port import Log, Outgoing
+from headrace.log.stretch import chunks
 
 
 class Record(NamedTuple):

@@ -15,7 +15,6 @@ import httpx
 import pytest
 
 from app.client import Client
-from headrace.cli.history import last_position
 from headrace.cli.replay import BATCH_RECORDS_MAX
 from headrace.events.partitioner import Partitioner
 from headrace.events.position import TopicPartition
@@ -23,6 +22,7 @@ from headrace.flow.deadletter import replay_name
 from headrace.log.connect import connect
 from headrace.log.port import Append, Log, Outgoing
 from headrace.settings import Settings
+from headrace.tables.tail import last_position
 from headrace.testing.kafka_broker import KafkaBroker
 from tests.process.apps.shop import PARTITIONS
 from tests.process.records import read_letters, read_records
