@@ -15,12 +15,11 @@ import msgspec
 
 import headrace
 from bench.broker import NoBroker, broker
-from headrace.log.connect import connect
-from headrace.log.port import Append, Outgoing
-from headrace.runtime import Runtime
+from bench.ingest import fill, ingest, provision, settings_of
+from headrace.log.port import Outgoing
 
 _ARTICLES = 10_000
-_APPEND_RECORDS = 10_000
+_SEED = 10_000
 _BAD_EVERY = 100
 KINDS = ("clean", "undecodable", "refused")
 
@@ -50,7 +49,7 @@ def _service(run: str, topic: str) -> tuple[headrace.App, headrace.Topic[str, Or
 
 
 def _orders(count: int, kind: str) -> Iterator[Outgoing]:
-    dice, encode = random.Random(_APPEND_RECORDS), msgspec.json.Encoder().encode
+    dice, encode = random.Random(_SEED), msgspec.json.Encoder().encode
     for number in range(count):
         sku = f"sku-{int(dice.random() * _ARTICLES):06d}"
         is_bad = kind != "clean" and not number % _BAD_EVERY
@@ -61,40 +60,16 @@ def _orders(count: int, kind: str) -> Iterator[Outgoing]:
 
 async def _rate(address: str, run: str, kind: str, count: int, folder: Path) -> float:
     """Events per second of one run."""
-    settings = headrace.Settings(log=f"kafka://{address}", data=str(folder / run), http="127.0.0.1:0")
+    settings = settings_of(address, run, folder)
     app, orders = _service(run, f"{run}.orders")
-    log = connect(settings)
-    await log.open()
-    await log.provision([orders.spec])
-    writer = await log.writer(f"{run}-fill")
-    batch: list[Outgoing] = []
-    for record in _orders(count, kind):
-        batch.append(record)
-        if len(batch) == _APPEND_RECORDS:
-            await writer.commit([Append(orders.name, 0, batch)])
-            batch = []
-    await writer.commit([Append(orders.name, 0, batch or [next(_orders(1, "clean"))])])
-    await writer.close()
+    log = await provision(settings, app)
+    await fill(log, orders.name, _orders(count, kind))
     await log.close()
-    runtime = app.current = Runtime(app.declarations, settings)
-    running = asyncio.create_task(runtime.run(), name="runtime")
-    await runtime.ready.wait()
-    began = time.perf_counter()
-    view = runtime.views()[0]
-    while runtime.figures_of_flow.events < count:
-        changed = asyncio.create_task(view.changed.wait(), name="changed")
-        await asyncio.wait({changed, running}, return_when=asyncio.FIRST_COMPLETED)
-        changed.cancel()
-        if running.done():
-            raise RuntimeError("the run ended early")
-    seconds = time.perf_counter() - began
-    refused = runtime.figures_of_flow.dead_letters
-    runtime.stop()
-    await running
+    rate, figures = await ingest(app, settings, count)
     expected = 0 if kind == "clean" else -(-count // _BAD_EVERY)
-    if refused != expected:
-        raise RuntimeError(f"{kind}: {refused} dead letters, {expected} expected")
-    return count / seconds
+    if figures.dead_letters != expected:
+        raise RuntimeError(f"{kind}: {figures.dead_letters} dead letters, {expected} expected")
+    return rate
 
 
 async def _measure(address: str, count: int, rounds: int) -> dict[str, list[float]]:
