@@ -8,7 +8,7 @@ log before the event was, so some input can always go on; one that is not true i
 import asyncio
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from headrace.clock import Clock
 from headrace.errors import (
@@ -62,6 +62,7 @@ class Admission:
         catalog: Catalog,
         clock: Clock,
         followed: Sequence[Followed] = (),
+        partitions: Mapping[str, int],
         records_max: int,
     ) -> None:
         self._inputs = dict(inputs)
@@ -79,6 +80,11 @@ class Admission:
         self._clock = clock
         self._followed = followed
         self._versions = [-1] * len(followed)
+        for at in _partitions(followed, partitions):
+            # Where its position does not say so yet, a global table has nothing of a partition.
+            print_ = catalog.print_of(at)
+            if print_ not in self._reached:
+                self._judge(print_, at, 0)
         self._records_max = records_max
         self._waiting: dict[str, deque[Chunk]] = {topic: deque() for topic in inputs}
         self._missing: dict[str, Missing] = {}
@@ -95,6 +101,11 @@ class Admission:
     def is_holding(self) -> bool:
         """Whether an input waits for another one."""
         return bool(self._missing)
+
+    @property
+    def must_look(self) -> bool:
+        """Whether a global table has moved on since the last look."""
+        return [each.version for each in self._followed] != self._versions
 
     def full(self) -> frozenset[TopicPartition]:
         """Inputs of which so much waits that no more is to be read."""
@@ -136,9 +147,12 @@ class Admission:
             for at, offset in followed.position.items():
                 print_ = self._catalog.print_of(at)
                 if print_ not in self._inputs.values():
-                    self._places[print_] = at
-                    self._reached[print_] = offset_bytes(offset)
-                    self._own_names[print_[:NAME_BYTES]] = print_
+                    self._judge(print_, at, offset)
+
+    def _judge(self, print_: Print, at: TopicPartition, reached: int) -> None:
+        self._places[print_] = at
+        self._reached[print_] = offset_bytes(reached)
+        self._own_names[print_[:NAME_BYTES]] = print_
 
     async def _admit(self, topic: str, admitted: list[Chunk]) -> bool:
         """Admit what can be of one input; whether there was anything."""
@@ -309,3 +323,9 @@ class Admission:
             )
             for topic, missing in self._missing.items()
         }
+
+
+def _partitions(followed: Sequence[Followed], counts: Mapping[str, int]) -> Iterator[TopicPartition]:
+    for topic in {topic for each in followed for topic in each.inputs}:
+        for partition in range(counts[topic]):
+            yield TopicPartition(topic, partition)

@@ -191,6 +191,8 @@ class TaskSeen:
     def _take_in(self, components: Iterable[tuple[Print, int]]) -> None:
         own = self._inputs.values()
         for print_, offset in components:
+            if not offset:
+                continue
             seen = offset_bytes(offset)
             for known in (self._floor,) if print_ in own else (self._others, self._ahead):
                 self._note(known, print_, seen)

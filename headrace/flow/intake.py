@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from headrace.clock import Clock
 from headrace.events.position import TopicPartition
 from headrace.flow.admission import Admission
+from headrace.flow.causality import Followed
 from headrace.flow.group import Group
 from headrace.flow.isolation import Isolation
 from headrace.flow.portion import Portion
@@ -30,6 +31,7 @@ class Intake:
         isolation: Isolation,
         settings: Settings,
         clock: Clock,
+        followed: Sequence[Followed] = (),
     ) -> None:
         self._reader = reader
         self._admission = admission
@@ -38,6 +40,7 @@ class Intake:
         self._isolation = isolation
         self._settings = settings
         self._clock = clock
+        self._followed = followed
         self._name = f"{group.name}/{view.partition}"
         self._paused: frozenset[TopicPartition] = frozenset()
         self._fetching: asyncio.Task[Sequence[Chunk]] | None = None
@@ -86,14 +89,21 @@ class Intake:
         return fetched
 
     async def _wait_holding(self, fetching: "asyncio.Task[Sequence[Chunk]]") -> None:
-        """Wait for more events, but not for ever."""
+        """Wait for more events, or until a global table moves on, but not for ever."""
+        if self._admission.must_look:
+            return
         look = asyncio.create_task(self._clock.sleep(_RECHECK_S), name="held look")
+        moves = [
+            asyncio.create_task(each.changed.wait(), name=f"global table for {self._name}")
+            for each in self._followed
+        ]
         try:
-            await asyncio.wait({fetching, look}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({fetching, look, *moves}, return_when=asyncio.FIRST_COMPLETED)
             if look.done():
                 self._admission.recheck()
         finally:
-            look.cancel()
+            for each in (look, *moves):
+                each.cancel()
 
     def _letters(self, chunks: Sequence[Chunk]) -> Iterator[Portion]:
         """Each replayed dead letter by itself."""

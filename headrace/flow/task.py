@@ -70,6 +70,8 @@ class Task:
         self._view = view
         self._isolation = isolation
         self._catalog = catalog(site.log, site.topics)
+        self._followed = site.followed_by(group.name)
+        self._is_followed = any(each.group == group.name for each in site.globals)
         self._seen: TaskSeen
         self._topic_sizes = {name: info.partitions for name, info in site.topics.items()}
         self._is_stopping = False
@@ -137,7 +139,8 @@ class Task:
             async with asyncio.TaskGroup() as crew:
                 watch = crew.create_task(held.watch_store(), name=f"damage watch of {self._view.group}")
                 settling = self._settling(held, crew)
-                if not held.is_position_durable:
+                # Who follows a global table knows of its position by its units alone.
+                if not held.is_position_durable or (self._is_followed and not held.unit):
                     await self._finish(self._new_unit(held), held, settling)
                 await self._run_units(held, intake, settling)
                 watch.cancel()
@@ -157,7 +160,9 @@ class Task:
             for name, at in held.parked.items()
             if name != hidden
         }
-        return TaskSeen(self._prints(held), held.seen, parked=parked, catalog=self._catalog)
+        return TaskSeen(
+            self._prints(held), held.seen, parked=parked, catalog=self._catalog, followed=self._followed
+        )
 
     def _open_intake(self, held: Held, reader: Reader) -> Intake:
         site = self._site
@@ -170,6 +175,8 @@ class Task:
             log=site.log,
             catalog=self._catalog,
             clock=site.clock,
+            followed=self._followed,
+            partitions=self._topic_sizes,
             records_max=site.settings.unit_records_max,
         )
         return Intake(
@@ -180,6 +187,7 @@ class Task:
             isolation=self._isolation,
             settings=site.settings,
             clock=site.clock,
+            followed=self._followed,
         )
 
     def _settling(self, held: Held, crew: asyncio.TaskGroup) -> Settling:
@@ -244,7 +252,7 @@ class Task:
     async def _run_portion(self, unit: Unit, portion: Portion, held: Held, settling: Settling) -> None:
         """Make a unit of the portion, and let it settle."""
         rest = await self._handling.run(unit, portion, time_max_s=self._site.settings.unit_time_max_s)
-        if unit.events:
+        if unit.events or self._is_followed:
             await self._finish(unit, held, settling)
         else:
             # Control records and gaps only: no transaction, stored with the next unit.

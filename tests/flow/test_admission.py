@@ -34,6 +34,7 @@ class Room:
             log=log,
             catalog=catalog_,
             clock=SYSTEM_CLOCK,
+            partitions=dict.fromkeys("abc", 1),
             records_max=ROOM,
         )
 

@@ -113,7 +113,10 @@ class MessageSet:
                 timestamps.append(record.timestamp)
                 keys.append(key)
                 values.append(value)
-                headers.append([(name, content or b"") for name, content in carried] if carried else ())
+                if len(carried) == 1 and carried[0][1]:
+                    headers.append(carried)
+                else:
+                    headers.append([(name, content or b"") for name, content in carried] if carried else ())
                 size_bytes += _RECORD_OVERHEAD_BYTES + len(key or b"") + len(value or b"")
                 offset_next = offset + 1
                 count = len(offsets)
