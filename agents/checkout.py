@@ -10,4 +10,6 @@ from tables.checkout import Receipt, receipts
 async def keep_receipts(events: headrace.Stream[CheckoutEvent]) -> None:
     """Keep each household's last receipt."""
     async for basket in events:
-        receipts[basket.household_id] = Receipt.of(basket)
+        receipt, kept = Receipt.of(basket), receipts.get(basket.household_id)
+        if kept is None or receipt.is_newer_than(kept):
+            receipts[basket.household_id] = receipt

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -83,6 +83,14 @@ class Baskets(Sequence[BasketPurchased]):
         )
 
 
+class HouseholdDay(NamedTuple):
+    """A household's day with at least one redemption: what one till rings up."""
+
+    baskets: Sequence[int]
+    """Where that day's baskets are in the year, in time order; there is at least one."""
+    redemptions: Sequence[CouponRedeemed]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroceryYear:
     """What happened at the tills of the chain in 2017."""
@@ -92,15 +100,18 @@ class GroceryYear:
     """By day."""
     campaigns: Sequence[CampaignAnnounced]
 
-    def redemptions_by_basket(self) -> dict[int, list[CouponRedeemed]]:
-        """The redemptions of each household and day, by the index of that day's last basket."""
-        shopping = zip(self.baskets.household_ids, self.baskets.days, strict=True)
-        last = {household_day: index for index, household_day in enumerate(shopping)}
-        found: dict[int, list[CouponRedeemed]] = {}
-        for redeemed in self.redemptions:
-            index = last[redeemed.household_id, redeemed.day.toordinal() - _EPOCH_ORDINAL]
-            found.setdefault(index, []).append(redeemed)
-        return found
+    def days_with_redemption(self) -> Sequence[HouseholdDay]:
+        """The household-days with a redemption, in the order in which they ended."""
+        redeemed: dict[tuple[int, int], list[CouponRedeemed]] = {}
+        for redemption in self.redemptions:
+            day = redemption.day.toordinal() - _EPOCH_ORDINAL
+            redeemed.setdefault((redemption.household_id, day), []).append(redemption)
+        bought: dict[tuple[int, int], list[int]] = {each: [] for each in redeemed}
+        for index, each in enumerate(zip(self.baskets.household_ids, self.baskets.days, strict=True)):
+            if each in bought:
+                bought[each].append(index)
+        found = [HouseholdDay(bought[each], redeemed[each]) for each in redeemed]
+        return sorted(found, key=lambda day: day.baskets[-1])
 
 
 def load_year() -> GroceryYear:

@@ -50,7 +50,9 @@ class Replay:
     def __init__(self, year: GroceryYear, addresses: Addresses) -> None:
         self._year = year
         self._addresses = addresses
-        self._redemptions_by_basket = year.redemptions_by_basket()
+        self._redemptions_by_basket = {
+            day.baskets[-1]: day.redemptions for day in year.days_with_redemption()
+        }
         self._due: SimpleQueue[Due | None] = SimpleQueue()
         self._is_stopped = threading.Event()
         self._lock = threading.Lock()

@@ -29,6 +29,11 @@ class Household:
     departments: dict[str, int] = field(default_factory=dict)
     """Spend per department, in cents."""
 
+    @property
+    def redeemed(self) -> int:
+        """All redemptions, whether they count or not."""
+        return self.honoured + self.corrected
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Truth:

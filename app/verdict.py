@@ -94,6 +94,9 @@ def compare(truth: Truth, answers: Answers) -> Verdict:
     def judged(is_honoured: bool) -> Callable[[int], int]:
         return lambda key: sum(r["is_honoured"] is is_honoured for r in answers.redemptions.get(key, ()))
 
+    def booked(field: str) -> Callable[[int], int]:
+        return lambda key: answers.coupons.get(key, {}).get(field, 0)
+
     findings = (
         finding("spend, cents", lambda household: household.spend_cents, balance("spend_cents")),
         finding("discounts, cents", lambda household: household.discount_cents, balance("discount_cents")),
@@ -102,11 +105,8 @@ def compare(truth: Truth, answers: Answers) -> Verdict:
         _department_finding(truth, answers, households),
         finding("redemptions honoured", lambda household: household.honoured, judged(True)),
         finding("redemptions corrected", lambda household: household.corrected, judged(False)),
-        finding(
-            "heard by promotions",
-            lambda household: household.corrected,
-            lambda key: answers.coupons.get(key, {}).get("corrected", 0),
-        ),
+        finding("in coupon books", lambda household: household.redeemed, booked("redeemed")),
+        finding("corrected in them", lambda household: household.corrected, booked("corrected")),
     )
     return Verdict(
         households=len(truth.households),

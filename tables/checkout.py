@@ -31,6 +31,10 @@ class Receipt(msgspec.Struct, frozen=True):
             discount_cents=basket.discount_cents,
         )
 
+    def is_newer_than(self, other: "Receipt") -> bool:
+        """Whether it was printed after the other: the tills and the feed do not send in order of time."""
+        return (self.at, self.basket_id) > (other.at, other.basket_id)
+
 
 receipts: headrace.Table[int, Receipt] = app.Table("receipts", key_type=int, value_type=Receipt)
 

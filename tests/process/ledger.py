@@ -38,7 +38,7 @@ class Ledger:
     def __init__(self, year: GroceryYear, writer: Writer) -> None:
         self._year = year
         self._writer = writer
-        self._due_by_basket = year.redemptions_by_basket()
+        self._due_by_basket = {day.baskets[-1]: day.redemptions for day in year.days_with_redemption()}
         self._due: list[CouponRedeemed] = []
         self._at = _FIRST_BASKET
         self._coupon_days: dict[int, set[date]] = defaultdict(set)

@@ -45,6 +45,14 @@ async def test_a_basket_earns_points_and_is_kept_as_a_receipt() -> None:
         assert (receipt.items, receipt.sales_cents, receipt.discount_cents) == (2, 449, 20)
 
 
+async def test_the_last_receipt_is_kept_in_whatever_order_baskets_come() -> None:
+    early, late = (basket(7, line(cents), basket_id=cents) for cents in (100, 200))
+    for sent in ((early, late), (late, early)):
+        async with harness(*SERVICES, key=key) as h:
+            await h.run(sent)
+            assert h[checkout].table(receipts)[7].sales_cents == 200
+
+
 async def test_a_redemption_on_the_day_of_a_coupon_basket_counts_fifty_points() -> None:
     async with harness(*SERVICES, key=key) as h:
         await h.send(baskets, basket(7, line(300, coupon_cents=50)))

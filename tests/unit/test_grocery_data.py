@@ -61,12 +61,25 @@ def test_a_basket_reads_back_from_its_wire_form(year: GroceryYear) -> None:
         assert msgspec.json.decode(msgspec.json.encode(basket), type=BasketPurchased) == basket
 
 
-def test_every_redemption_follows_a_basket_of_its_household_and_day(year: GroceryYear) -> None:
-    by_basket = year.redemptions_by_basket()
-    assert sum(len(redemptions) for redemptions in by_basket.values()) == 2_102
-    for index, redemptions in by_basket.items():
-        basket = year.baskets[index]
-        assert {(r.household_id, r.day) for r in redemptions} == {(basket.household_id, basket.day)}
+def test_every_redemption_belongs_to_a_household_day_with_baskets(year: GroceryYear) -> None:
+    days = year.days_with_redemption()
+    assert len(days) == 1_107
+    assert sum(len(day.baskets) for day in days) == 1_400
+    assert sum(len(day.redemptions) for day in days) == 2_102
+    for day in days:
+        baskets = [year.baskets[index] for index in day.baskets]
+        at = {(basket.household_id, basket.day) for basket in baskets}
+        assert at == {(redeemed.household_id, redeemed.day) for redeemed in day.redemptions}
+        assert len(at) == 1
+
+
+def test_the_coupon_baskets_of_its_own_day_decide_on_1935_of_2102_redemptions(year: GroceryYear) -> None:
+    honoured = [
+        any(year.baskets[index].has_coupon_discount for index in day.baskets)
+        for day in year.days_with_redemption()
+        for _ in day.redemptions
+    ]
+    assert (sum(honoured), len(honoured) - sum(honoured)) == (1_935, 167)
 
 
 def test_the_catalogue_knows_all_products_but_those_of_4836_lines(year: GroceryYear) -> None:

@@ -71,7 +71,12 @@ def test_a_missing_row_is_found_even_where_the_truth_is_zero() -> None:
 def test_corrections_that_promotions_has_not_heard_of_are_found() -> None:
     late = Answers(**{**TABLES, "coupons": {7: {"redeemed": 2, "corrected": 0}}})
     assert not late.are_corrections_taken
-    assert wrong(compare(TRUTH, late)) == ["heard by promotions"]
+    assert wrong(compare(TRUTH, late)) == ["corrected in them"]
+
+
+def test_a_redemption_that_promotions_took_twice_is_found() -> None:
+    twice = {"coupons": {7: {"redeemed": 3, "corrected": 1}}}
+    assert wrong(verdict(twice)) == ["in coupon books"]
 
 
 def test_a_finding_names_how_many_households_are_wrong() -> None:
