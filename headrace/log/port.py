@@ -48,6 +48,8 @@ class OffsetRange(NamedTuple):
     start: int
     end: int
     """High watermark: the next offset to be written; open transactions included."""
+    stable: int
+    """Last stable offset: where the first transaction begins that is still open, else the end."""
 
 
 @dataclass(frozen=True, slots=True)

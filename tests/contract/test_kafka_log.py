@@ -118,6 +118,27 @@ async def test_a_take_over_ends_the_pending_transaction_of_the_older_holder(
     await zombie.stop()
 
 
+async def test_offsets_tell_where_a_transaction_is_open(
+    log: KafkaLog, kafka_broker: KafkaBroker, place: TopicPartition
+) -> None:
+    writer = await log.writer(unique("task"))
+    await writer.commit([Append(*place, [record("before")])])
+    producer = AIOKafkaProducer(bootstrap_servers=kafka_broker.address, transactional_id=unique("other"))
+    await producer.start()
+    await producer.begin_transaction()
+    first = await producer.send_and_wait(place.topic, b"pending", partition=0)
+    await producer.send_and_wait(place.topic, b"pending, too", partition=0)
+    held = (await log.offsets([place]))[place]
+    assert (held.stable, held.end) == (first.offset, first.offset + 2)
+    await producer.commit_transaction()
+    behind = (await writer.commit([Append(*place, [record("after")])]))[place]
+    reader = await log.reader({place: 0})
+    await read_until(reader, end=behind + 1)
+    held = (await log.offsets([place]))[place]
+    assert held.stable == held.end == behind + 1
+    await asyncio.gather(producer.stop(), writer.close(), reader.close())
+
+
 async def test_aborted_records_are_stepped_over_among_committed_ones(
     log: KafkaLog, kafka_broker: KafkaBroker, place: TopicPartition
 ) -> None:

@@ -485,7 +485,7 @@ async def test_every_worker_finds_the_same_identities(connect: Connect, log: Log
     assert catalog(log, await log.describe([orders])) == catalog(other, await other.describe([orders]))
 
 
-async def test_offsets_tell_what_a_partition_holds(log: Log, orders: str) -> None:
+async def test_offsets_tell_what_a_partition_holds(log: Log, orders: str, reading: Reading) -> None:
     full, empty = TopicPartition(orders, 0), TopicPartition(orders, 1)
     writer = await log.writer("till")
     behind = (await writer.commit([Append(orders, 0, events("a", "b"))]))[full]
@@ -493,8 +493,11 @@ async def test_offsets_tell_what_a_partition_holds(log: Log, orders: str) -> Non
     found = await log.offsets([full, empty])
 
     assert found[full].start == 0
+    assert found[full].start <= found[full].stable <= found[full].end
     assert found[full].end >= behind
-    assert found[empty] == (0, 0)
+    assert found[empty] == (0, 0, 0)
+    await read(await reading(orders, p0=0), 2)
+    assert (await log.offsets([full]))[full].stable >= behind, "what can be read is stable"
     await writer.close()
 
 

@@ -107,7 +107,9 @@ def delete(db: sqlite3.Connection, names: Sequence[str]) -> None:
 def ranges(db: sqlite3.Connection, places: Sequence[TopicPartition]) -> Mapping[TopicPartition, OffsetRange]:
     """What these partitions hold, as of one moment. Raises: TopicMismatch."""
     with snapshot(db):
-        return {place: OffsetRange(*_partition(db, place)[1:]) for place in places}
+        found = {place: _partition(db, place) for place in places}
+    # A transaction of SQLite is in the file whole or not at all: there is never an open one in the way.
+    return {place: OffsetRange(start, end, end) for place, (_, start, end) in found.items()}
 
 
 def place_ids(db: sqlite3.Connection, places: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:

@@ -25,7 +25,7 @@ from headrace.log.port import OffsetRange, TopicInfo, TopicSpec
 from headrace.settings import Settings
 
 _EARLIEST, _LATEST = -2, -1
-_READ_UNCOMMITTED = 0
+_READ_UNCOMMITTED, _READ_COMMITTED = 0, 1
 _TOPIC_RESOURCE = 2
 _RETRY_S = 0.05
 _TRANSIENT = LEADER_MOVED | {Code.REQUEST_TIMED_OUT, Code.NOT_CONTROLLER, Code.THROTTLING_QUOTA_EXCEEDED}
@@ -93,10 +93,12 @@ class Admin:
         return [infos[name] for name in sorted(infos) if not metadata.topics[name].is_internal]
 
     async def offsets(self, places: Sequence[TopicPartition]) -> Mapping[TopicPartition, OffsetRange]:
-        """Log start and high watermark of each. Raises: as `Log.offsets`."""
-        starts = await self._offsets(places, _EARLIEST)
-        ends = await self._offsets(places, _LATEST)
-        return {place: OffsetRange(starts[place], ends[place]) for place in places}
+        """Log start, high watermark and last stable offset of each. Raises: as `Log.offsets`."""
+        starts = await self._offsets(places, _EARLIEST, _READ_UNCOMMITTED)
+        # In this order: what is committed in between may not seem to be open.
+        ends = await self._offsets(places, _LATEST, _READ_UNCOMMITTED)
+        stable = await self._offsets(places, _LATEST, _READ_COMMITTED)
+        return {p: OffsetRange(starts[p], ends[p], min(ends[p], stable[p])) for p in places}
 
     async def commit_offsets(
         self, group: str, generation: int, member_id: str, positions: Mapping[TopicPartition, int]
@@ -223,13 +225,15 @@ class Admin:
             if code == Code.NONE
         }
 
-    async def _offsets(self, places: Iterable[TopicPartition], moment: int) -> Mapping[TopicPartition, int]:
+    async def _offsets(
+        self, places: Iterable[TopicPartition], moment: int, isolation: int
+    ) -> Mapping[TopicPartition, int]:
         wanted = set(places)
         found: dict[TopicPartition, int] = {}
         async with patience(self._settings.request_timeout_s, "offsets cannot be read"):
             while wanted:
                 for node, mine in (await self._leaders(wanted)).items():
-                    found.update(await self._offsets_at(node, mine, moment))
+                    found.update(await self._offsets_at(node, mine, moment, isolation))
                 wanted -= found.keys()
                 if wanted:
                     await asyncio.sleep(_RETRY_S)
@@ -252,13 +256,13 @@ class Admin:
         return led
 
     async def _offsets_at(
-        self, node: int, places: Sequence[TopicPartition], moment: int
+        self, node: int, places: Sequence[TopicPartition], moment: int, isolation: int
     ) -> Mapping[TopicPartition, int]:
         asked: dict[str, list[tuple[int, int]]] = defaultdict(list)
         for topic, partition in places:
             asked[topic].append((partition, moment))
-        # Uncommitted: the end wanted is the high watermark, not the last stable offset.
-        request = OffsetRequest(-1, _READ_UNCOMMITTED, list(asked.items()))
+        # Uncommitted, the latest is the high watermark; committed, the last stable offset.
+        request = OffsetRequest(-1, isolation, list(asked.items()))
         found = {}
         for topic, partitions in (await self._connections.send(node, request)).topics:
             for partition, code, _, offset in partitions:

@@ -160,9 +160,9 @@ class SimulatedCluster:
         return topic.partitions[place.partition]
 
     def range(self, place: TopicPartition) -> OffsetRange:
-        """What a partition holds. Raises: TopicMismatch."""
+        """What a partition holds; a transaction is never half in it. Raises: TopicMismatch."""
         partition = self.partition(place)
-        return OffsetRange(partition.start, partition.end)
+        return OffsetRange(partition.start, partition.end, partition.end)
 
     def begin_epoch(self, transactional_id: str) -> int:
         """The next epoch of an id: every commit under an older one is refused from here on."""
