@@ -119,7 +119,7 @@ async def test_a_trimmed_position_is_out_of_range() -> None:
 
     with pytest.raises(OffsetOutOfRange):
         await reader.fetch(records_max=10, bytes_max=1_000)
-    assert (await log.offsets([ORDERS]))[ORDERS] == (2, 4)
+    assert (await log.offsets([ORDERS]))[ORDERS] == (2, 4, 4)
 
 
 async def test_a_reader_of_a_deleted_topic_is_told() -> None:
