@@ -161,7 +161,7 @@ async def test_an_identity_and_records_outlive_the_process(tmp_path: Path) -> No
         identity = log.cluster_id, await log.topics()
     async with opened(tmp_path / "deep" / "folder" / "log.db") as log:
         assert (log.cluster_id, await log.topics()) == identity
-        assert (await log.offsets([ORDERS]))[ORDERS] == (0, 2)
+        assert (await log.offsets([ORDERS]))[ORDERS] == (0, 2, 2)
 
 
 async def test_many_processes_may_create_the_file_at_once(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ async def test_a_reader_gets_over_what_was_compacted_away(log: EmbeddedLog, cloc
         found = await read(log, "rows", position)
         assert found[-1] == (end - 1, b"a", b"last")
         assert all(offset >= position for offset, _, _ in found)
-    assert (await log.offsets([place]))[place] == (0, end)
+    assert (await log.offsets([place]))[place] == (0, end, end)
 
 
 async def test_a_position_behind_the_last_survivor_is_reached_without_records(
@@ -176,7 +176,7 @@ async def test_retention_drops_whole_old_batches_and_raises_the_start(log: Embed
     await log.maintain()
 
     place = TopicPartition("events", 0)
-    assert (await log.offsets([place]))[place] == (old_end, old_end + 1)
+    assert (await log.offsets([place]))[place] == (old_end, old_end + 1, old_end + 1)
     assert await read(log, "events", old_end) == [(old_end, b"c", b"1")]
     reader = await log.reader({place: 0})
     with pytest.raises(OffsetOutOfRange, match="2 up to before 3"):
@@ -191,7 +191,7 @@ async def test_retention_may_empty_a_partition_whose_offsets_go_on(log: Embedded
     await log.maintain()
 
     place = TopicPartition("events", 0)
-    assert (await log.offsets([place]))[place] == (100, 100)
+    assert (await log.offsets([place]))[place] == (100, 100, 100)
     assert await commit(log, "events", row("b", "1")) == 101
     assert await read(log, "events", 100) == [(100, b"b", b"1")]
 
