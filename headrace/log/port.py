@@ -134,10 +134,22 @@ class Append(NamedTuple):
     records: Sequence[Outgoing]
 
 
+class Closing(NamedTuple):
+    """Last records of a transaction, which tell where the others lie: they are made once that is known."""
+
+    topic: str
+    partition: int
+    """A partition that the other records of the transaction do not touch."""
+    records: Callable[[Mapping[TopicPartition, int]], Sequence[Outgoing]]
+    """Called once with the offset behind each partition's last record; quick, and in any thread."""
+
+
 class Writer(Protocol):
     """The only valid holder of one transactional id; its commits are atomic over all partitions."""
 
-    async def commit(self, appends: Sequence[Append]) -> Mapping[TopicPartition, int]:
+    async def commit(
+        self, appends: Sequence[Append], closing: Closing | None = None
+    ) -> Mapping[TopicPartition, int]:
         """Append all of it in one transaction; the result is the offset after each partition's last record.
 
         Order: every record is acknowledged before the transaction is ended; when this returns all

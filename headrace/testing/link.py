@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from headrace.errors import Unavailable
 from headrace.events.position import TopicPartition
-from headrace.log.port import Append, Chunk, Membership, Reader, TopicInfo, TopicSpec, Writer
+from headrace.log.port import Append, Chunk, Closing, Membership, Reader, TopicInfo, TopicSpec, Writer
 from headrace.log.port import Member as WorkerMember
 from headrace.log.simulated.cluster import SimulatedCluster
 from headrace.log.simulated.log import SimulatedLog
@@ -183,11 +183,13 @@ class LinkedWriter(SimulatedWriter):
         super().__init__(link, transactional_id)
         self._fate = link.fate
 
-    async def commit(self, appends: Sequence[Append]) -> Mapping[TopicPartition, int]:
+    async def commit(
+        self, appends: Sequence[Append], closing: Closing | None = None
+    ) -> Mapping[TopicPartition, int]:
         """Append all of it in one transaction; see the port."""
         if not is_unit(appends):
-            return await super().commit(appends)
+            return await super().commit(appends, closing)
         await self._fate.reach(CrashPoint.COMMIT)
-        offsets = await super().commit(appends)
+        offsets = await super().commit(appends, closing)
         await self._fate.reach(CrashPoint.PUBLISH)
         return offsets

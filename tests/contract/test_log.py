@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from headrace.errors import (
     TopicMismatch,
 )
 from headrace.events.position import TopicPartition
-from headrace.log.port import Append, Chunk, Log, Member, Outgoing, Reader, TopicSpec, catalog
+from headrace.log.port import Append, Chunk, Closing, Log, Member, Outgoing, Reader, TopicSpec, catalog
 from tests.contract.log_worlds import EmbeddedWorld, KafkaWorld, SimulatedWorld, World
 
 Connect = Callable[[], Awaitable[Log]]
@@ -162,6 +162,31 @@ async def test_a_unit_may_name_a_partition_twice(log: Log, orders: str, reading:
     assert [row.value for row in found] == [b"a", b"c"]
     assert offsets[TopicPartition(orders, 0)] == found[-1].offset + 1
     await writer.close()
+
+
+async def test_closing_records_know_where_the_others_lie_and_stand_or_fall_with_them(
+    connect: Connect, log: Log, orders: str, reading: Reading
+) -> None:
+    def told(ends: Mapping[TopicPartition, int]) -> list[Outgoing]:
+        return events(*(f"{partition} ends at {end}" for (_, partition), end in ends.items()))
+
+    writer = await log.writer("till")
+    await writer.commit([], Closing(orders, 1, lambda ends: events(f"nothing, {len(ends)}")))
+    ends = await writer.commit([Append(orders, 0, events("a", "b"))], Closing(orders, 1, told))
+    successor = await (await connect()).writer("till")
+    with pytest.raises(Fenced):
+        await writer.commit([Append(orders, 0, events("zombie"))], Closing(orders, 1, told))
+    await successor.commit([Append(orders, 0, events("c")), Append(orders, 1, events("d"))])
+
+    told_there = await read(await reading(orders, p1=0), 3)
+    assert [row.value for row in told_there[:2]] == [
+        b"nothing, 0",
+        f"0 ends at {ends[TopicPartition(orders, 0)]}".encode(),
+    ]
+    assert ends[TopicPartition(orders, 1)] == told_there[1].offset + 1
+    assert [told_there[2].value, *await texts(await reading(orders, p0=0), 3)] == [b"d", "a", "b", "c"]
+    await writer.close()
+    await successor.close()
 
 
 async def test_a_unit_with_a_record_that_is_too_large_leaves_nothing(

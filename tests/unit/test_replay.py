@@ -209,11 +209,11 @@ class MortalLog:
         writer = await self._log.writer(transactional_id)
         commit: Callable[..., Awaitable[Any]] = writer.commit
 
-        async def mortal(appends: Any) -> Any:
+        async def mortal(appends: Any, closing: Any = None) -> Any:
             self._commits -= 1
             if self._commits < 0 and not self._is_behind:
                 raise asyncio.CancelledError
-            done = await commit(appends)
+            done = await commit(appends, closing)
             if self._commits < 0:
                 raise asyncio.CancelledError
             return done

@@ -9,7 +9,7 @@ from headrace.events.position import TopicPartition
 from headrace.log.embedded.batch import batches, encode_records
 from headrace.log.embedded.connection import transaction
 from headrace.log.embedded.lane import Lane, give_way
-from headrace.log.port import Append
+from headrace.log.port import Append, Closing
 
 EndsSink = Callable[[Mapping[int, int]], None]
 """Takes the new end of each place; called in the thread that committed."""
@@ -46,14 +46,16 @@ class EmbeddedWriter:
         self._ends = ends
         self._is_usable = True
 
-    async def commit(self, appends: Sequence[Append]) -> Mapping[TopicPartition, int]:
+    async def commit(
+        self, appends: Sequence[Append], closing: Closing | None = None
+    ) -> Mapping[TopicPartition, int]:
         """Append all of it in one transaction; see the port."""
         if not self._is_usable:
             raise LogError(
                 f"the writer {self._transactional_id!r} has failed or was closed", hint="Take a new one."
             )
         self._is_usable = False
-        offsets = await self._lane.run(self._commit, appends)
+        offsets = await self._lane.run(self._commit, appends, closing)
         self._is_usable = True
         return offsets
 
@@ -61,7 +63,9 @@ class EmbeddedWriter:
         """Let go of the id; nothing is held open between commits."""
         self._is_usable = False
 
-    def _commit(self, db: sqlite3.Connection, appends: Sequence[Append]) -> Mapping[TopicPartition, int]:
+    def _commit(
+        self, db: sqlite3.Connection, appends: Sequence[Append], closing: Closing | None
+    ) -> Mapping[TopicPartition, int]:
         appended_ms = int(self._clock() * 1_000)
         ends: dict[int, int] = {}
         offsets: dict[TopicPartition, int] = {}
@@ -70,6 +74,10 @@ class EmbeddedWriter:
             for append in appends:
                 place, end = _append(db, append, appended_ms)
                 ends[place] = offsets[TopicPartition(append.topic, append.partition)] = end
+            if closing is not None:
+                last = Append(closing.topic, closing.partition, closing.records(dict(offsets)))
+                place, end = _append(db, last, appended_ms)
+                ends[place] = offsets[TopicPartition(last.topic, last.partition)] = end
         # From this thread, not from `commit`: readers must hear of it even if the caller was cancelled.
         self._ends(ends)
         return offsets

@@ -25,7 +25,7 @@ from headrace.log.kafka.batches import Batch, PendingAppend, ProducerState, too_
 from headrace.log.kafka.codes import COORDINATOR_MOVED, DENIED, LEADER_MOVED, Code, code_name, refusal
 from headrace.log.kafka.connections import TRANSACTION, Connections
 from headrace.log.kafka.patience import patience
-from headrace.log.port import Append, Outgoing
+from headrace.log.port import Append, Closing, Outgoing
 from headrace.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -95,12 +95,14 @@ class KafkaWriter:
         self._state = ProducerState(response.producer_id, response.producer_epoch)
         self._is_usable = True
 
-    async def commit(self, appends: Sequence[Append]) -> Mapping[TopicPartition, int]:
+    async def commit(
+        self, appends: Sequence[Append], closing: Closing | None = None
+    ) -> Mapping[TopicPartition, int]:
         """See `Writer.commit`."""
         if not self._is_usable:
             raise Unavailable(f"the writer of {self._id} was given up after an error")
         appends = _by_place(appends)
-        if not appends:
+        if not appends and closing is None:
             return {}
         # Whatever ends this call early, a cancellation too, leaves a transaction that only the
         # next holder of the id can judge.
@@ -108,7 +110,7 @@ class KafkaWriter:
         self._has_begun = False
         try:
             async with patience(self._timeout_s, f"{self._id}: the unit was not acknowledged"):
-                ends = await self._append_all(appends)
+                ends = await self._append_all(appends, closing)
         except (LogError, RecordTooLarge) as error:
             if isinstance(error, RecordTooLarge) and error.topic is not None:
                 self._admin.forget(error.topic)
@@ -124,16 +126,31 @@ class KafkaWriter:
         self._is_usable = False
         await self._connections.close()
 
-    async def _append_all(self, appends: Sequence[Append]) -> dict[TopicPartition, int]:
-        """Encode and send every batch, one round encoding while the one before it is on its way."""
-        pending = []
-        for append in appends:
-            limit = await self._admin.batch_bytes_max(append.topic)
-            pending.append(PendingAppend(append, batch_bytes=_BATCH_BYTES, bytes_max=limit))
+    async def _append_all(
+        self, appends: Sequence[Append], closing: Closing | None
+    ) -> dict[TopicPartition, int]:
+        """Add every partition to the transaction, then send everything; the closing records are last."""
+        pending = [await self._pending(append) for append in appends]
         places = [each.place for each in pending]
+        if closing is not None:
+            places.append(TopicPartition(closing.topic, closing.partition))
         batches = await self._encode_round(pending)
         await self._find_leaders(places)
         await self._add_partitions(places)
+        ends = await self._send_all(pending, batches)
+        if closing is not None:
+            last = await self._pending(Append(closing.topic, closing.partition, closing.records(dict(ends))))
+            ends.update(await self._send_all([last], await self._encode_round([last])))
+        return ends
+
+    async def _pending(self, append: Append) -> PendingAppend:
+        limit = await self._admin.batch_bytes_max(append.topic)
+        return PendingAppend(append, batch_bytes=_BATCH_BYTES, bytes_max=limit)
+
+    async def _send_all(
+        self, pending: Sequence[PendingAppend], batches: list[Batch]
+    ) -> dict[TopicPartition, int]:
+        """Encode and send every batch, one round encoding while the one before it is on its way."""
         ends: dict[TopicPartition, int] = {}
         while batches:
             sending = asyncio.create_task(self._produce(batches), name=f"{self._id}-produce")

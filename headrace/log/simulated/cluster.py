@@ -181,6 +181,15 @@ class SimulatedCluster:
             records.setdefault(TopicPartition(append.topic, append.partition), []).extend(append.records)
         return {place: self.partition(place).append(records[place]) for place in records}
 
+    def ends_behind(self, appends: Sequence[Append]) -> Mapping[TopicPartition, int]:
+        """Where each partition would end behind these records. Raises: RecordTooLarge, RecordRefused."""
+        ends: dict[TopicPartition, int] = {}
+        for append in appends:
+            self._check(append)
+            place = TopicPartition(append.topic, append.partition)
+            ends[place] = ends.get(place, self.partition(place).end) + len(append.records)
+        return ends
+
     def _check(self, append: Append) -> None:
         topic = self.topics.get(append.topic)
         at = TopicPartition(append.topic, append.partition)
