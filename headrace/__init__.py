@@ -18,6 +18,7 @@ from headrace.flow.sending import Sent
 from headrace.flow.stream import Delivery, Stream
 from headrace.flow.topic import Topic
 from headrace.settings import Settings
+from headrace.tables.globaltable import GlobalTable
 from headrace.tables.table import Table
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "DeadLetter",
     "Delivery",
     "Event",
+    "GlobalTable",
     "HeadraceError",
     "Position",
     "Retry",

@@ -30,6 +30,7 @@ from headrace.log.port import TopicSpec
 from headrace.runtime import Runtime
 from headrace.settings import Settings
 from headrace.standalone import StandaloneSender
+from headrace.tables.globaltable import GlobalTable as GlobalTableDeclaration
 from headrace.tables.table import Table as TableDeclaration
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
@@ -153,16 +154,37 @@ class App(faust.App):
         """
         refuse_options("app.Table", options, TABLE_OPTIONS)
         keys, values = inferred_types(f"table {name}", key_type, value_type, default)
+        values, group = _checked_value_type(values), _group(group)
         table: TableDeclaration[Any, Any] = TableDeclaration(
-            name,
-            key_type=keys,
-            value_type=_checked_value_type(values),
-            default=default,
-            group=_group(group),
-            upcast=upcast,
+            name, key_type=keys, value_type=values, default=default, group=group, upcast=upcast
         )
-        table.__doc__ = help or table.__doc__
-        self.declarations.add_table(table)
+        self.declarations.add_table(table, help)
+        return table
+
+    def GlobalTable(  # type: ignore[override]
+        self,
+        name: str,
+        *,
+        key_type: Any = None,
+        value_type: Any = None,
+        default: Callable[[], Any] | None = None,
+        group: str | None = None,
+        help: str | None = None,  # noqa: A002  (Faust's name for it)
+        upcast: Upcast | None = None,
+        **options: Any,
+    ) -> GlobalTableDeclaration[Any, Any]:
+        """Declare a table that every worker has all of, for every agent, route, timer and task to read.
+
+        It is a group of its own, named like the table unless given: one agent, declared with this
+        `group=`, writes it. The other arguments are those of `Table`.
+        """
+        refuse_options("app.GlobalTable", options, TABLE_OPTIONS)
+        keys, values = inferred_types(f"global table {name}", key_type, value_type, default)
+        values, group = _checked_value_type(values), _group(name if group is None else group)
+        table: GlobalTableDeclaration[Any, Any] = GlobalTableDeclaration(
+            name, key_type=keys, value_type=values, default=default, group=group, upcast=upcast
+        )
+        self.declarations.add_table(table, help)
         return table
 
     def serve(self, table: TableDeclaration[Any, Any], path: str) -> None:
@@ -349,7 +371,7 @@ class App(faust.App):
 
     _new_producer = _new_consumer = _new_conductor = _new_producer_transport = _refuse
     _new_web = _new_cache_backend = start_client = maybe_start_client = web_server = _refuse
-    stream = channel = page = table_route = topic_route = SetTable = SetGlobalTable = GlobalTable = _refuse
+    stream = channel = page = table_route = topic_route = SetTable = SetGlobalTable = _refuse
     send = _refuse
 
 

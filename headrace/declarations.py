@@ -7,8 +7,10 @@ from typing import Any
 
 from headrace.errors import DeclarationError
 from headrace.flow.agent import Agent
+from headrace.flow.references import writes
 from headrace.flow.topic import Topic
 from headrace.http.source import Endpoint, UserRoute
+from headrace.tables.globaltable import GlobalTable
 from headrace.tables.table import Table
 
 _RESERVED_PATHS = (
@@ -88,10 +90,11 @@ class Declarations:
             )
         self.agents.append(agent)
 
-    def add_table(self, table: Table[Any, Any]) -> None:
-        """Register a table. Raises: DeclarationError when its name is taken."""
+    def add_table(self, table: Table[Any, Any], about: str | None = None) -> None:
+        """Register a table, and what it says to people. Raises: DeclarationError when its name is taken."""
         if table.name in self.tables:
             raise DeclarationError(f"table {table.name} is declared twice", hint="Share one declaration.")
+        table.__doc__ = about or table.__doc__
         self.tables[table.name] = table
 
     def serve(self, table: Table[Any, Any], path: str) -> None:
@@ -120,6 +123,41 @@ class Declarations:
         taken = {serving.path for serving in self.served} | reading
         if path in taken or path in _RESERVED_PATHS:
             raise DeclarationError(f"the path {path} is taken already")
+
+
+def check_global_tables(declared: Declarations) -> None:
+    """Refuse a global table that is not a group of its own with one agent. Raises: DeclarationError."""
+    for table in declared.tables.values():
+        if not isinstance(table, GlobalTable):
+            continue
+        what, group = f"global table {table.name}", table.group
+        for other in declared.tables.values():
+            if other.group == group and other is not table:
+                raise DeclarationError(
+                    f"table {other.name} is in group {group}, which is that of {what}",
+                    hint="A global table is a group of its own; declare the other table with another group=.",
+                )
+        _check_writer(what, table, declared.agents)
+
+
+def _check_writer(what: str, table: GlobalTable[Any, Any], agents: Sequence[Agent]) -> None:
+    write = f'@app.agent(topic, group="{table.group}")'
+    strangers = [agent for agent in agents if agent.group != table.group and writes(agent.function, table)]
+    if strangers:
+        raise DeclarationError(
+            f"agent {strangers[0].name} of group {strangers[0].group} writes {what}",
+            hint=f"Only the agent of the table's own group writes it; declare that one as {write}.",
+        )
+    writers = [agent.name for agent in agents if agent.group == table.group]
+    if not writers:
+        raise DeclarationError(
+            f"no agent writes {what}", hint=f"Declare the agent that does as {write}, or remove the table."
+        )
+    if len(writers) > 1:
+        raise DeclarationError(
+            f"{what} has {len(writers)} agents in its group {table.group}: {', '.join(writers)}",
+            hint="One agent writes a global table; give the others another group=, where they can read it.",
+        )
 
 
 def check_app_id(app_id: str) -> None:

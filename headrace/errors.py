@@ -19,6 +19,7 @@ HeadraceError
         OutsideAgent        written outside of the agent's unit of work
         ForeignKey          a key that belongs to another partition
         StillRecovering     the partition is being restored
+            GlobalRecovering    a global table is, that an agent reads
         NotOwner            the partition lives in another worker
         PartitionStopped    the partition stands in front of an event that its agent refuses
         StoreCorrupt        the files of a store cannot be trusted
@@ -180,6 +181,13 @@ class StillRecovering(TableError):
     """The partition is being restored from its changelog."""
 
     hint = "Try again shortly; /readyz tells how far the restore is."
+
+
+class GlobalRecovering(StillRecovering):
+    """A global table that an agent reads is being restored; the agent's task waits for it."""
+
+    hint = "The task goes on by itself; /readyz tells how far the restore is."
+    is_recoverable = True
 
 
 class NotOwner(TableError):

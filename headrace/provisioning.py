@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from headrace.declarations import Declarations
+from headrace.declarations import Declarations, check_global_tables
 from headrace.errors import DeclarationError
 from headrace.events.position import Catalog
 from headrace.flow.deadletter import DEAD_LETTERS_EXTRA_BYTES, dead_letters_name
@@ -46,6 +46,7 @@ class Provisioned:
 
 async def provision_run(log: Log, settings: Settings, declared: Declarations) -> Provisioned:
     """Everything that a run of the app stands on. Raises: TopicMismatch, DeclarationError."""
+    check_global_tables(declared)
     topics = await provision(log, settings, declared.topics.values())
     groups = form_groups(
         declared.app_id,
@@ -121,7 +122,7 @@ def served_tables(declared: Declarations, groups: Mapping[str, Group]) -> Iterat
             name=table.name,
             group=group.name,
             keys=table.keys,
-            partitioner=next(iter(group.inputs.values())).partitioner,
+            partitioner=group.partitioner,
             partitions=group.partitions,
             row_prefix=table.row_prefix,
             renewed=table.renewed if table.renews_rows else None,

@@ -15,6 +15,7 @@ from headrace.events.position import Catalog
 from headrace.figures import run_samples
 from headrace.flow.crew import Crew
 from headrace.flow.figures import FlowFigures
+from headrace.flow.followers import Follower
 from headrace.flow.group import Group
 from headrace.flow.lag import record_lag
 from headrace.flow.members import Members, Peer
@@ -33,6 +34,7 @@ from headrace.log.port import Log, Member, Membership, TopicInfo
 from headrace.provisioning import provision_run
 from headrace.settings import Settings
 from headrace.tables.engines import open_engine, store_folder
+from headrace.tables.globalview import GlobalView
 from headrace.tables.store import StoreEngine
 from headrace.tables.table import Table, committed_rows
 from headrace.tables.view import PartitionView, ViewState
@@ -83,6 +85,7 @@ class Runtime:
         self._outgate: Outgate | None = None
         self._stopping = asyncio.Event()
         self._catalog = Catalog("", {})
+        self._globals: Mapping[str, GlobalView] = {}
 
     # --- life
 
@@ -149,6 +152,11 @@ class Runtime:
         found = await provision_run(self._log, self.settings, self.declarations)
         self._topics, self._groups, self._catalog = found.topics, found.groups, found.catalog
         self._served, self._survey = found.served, found.survey
+        self._globals = {
+            name: GlobalView(name, group.inputs, group.partitions, group.partitioner)
+            for name, group in found.groups.items()
+            if group.is_global
+        }
         self._dead_letter_bytes_max = found.dead_letter_bytes_max
 
     async def _run_tasks(self, engine: StoreEngine, membership: Membership) -> None:
@@ -162,6 +170,7 @@ class Runtime:
             clock=self._clock,
             spans=self._spans,
             dead_letter_bytes_max=self._dead_letter_bytes_max,
+            globals=list(self._globals.values()),
         )
         self._outgate = Outgate(
             site.app,
@@ -182,6 +191,9 @@ class Runtime:
                 tasks.create_task(record_lag(self._log, site.app, self.views, self._clock), name="lag marks"),
                 tasks.create_task(self._become_ready(crew), name="readiness"),
             ]
+            for name, followed in self._globals.items():
+                follower = Follower(site, self._groups[name], followed)
+                side.append(tasks.create_task(follower.run(), name=f"follower of {name}"))
             follow = tasks.create_task(crew.follow(), name="assignments")
             await self._stopping.wait()
             follow.cancel()
@@ -192,6 +204,8 @@ class Runtime:
 
     async def _become_ready(self, crew: Crew) -> None:
         await crew.until_served()
+        for followed in self._globals.values():
+            await followed.until_served()
         if self.state is WorkerState.STARTING:
             self.state = WorkerState.RUNNING
             served = sum(view.state is ViewState.SERVING for view in crew.views())
@@ -226,12 +240,18 @@ class Runtime:
         return self.declarations.routes
 
     def view(self, group: str, partition: int) -> PartitionView | None:
-        """The partition as this worker has it; None when it does not own it."""
+        """The partition as this worker has it: owned, or followed if it is global; None when neither."""
+        if group in self._globals:
+            return self._globals[group].partitions[partition]
         return self._crew.view(group, partition) if self._crew is not None else None
 
     def views(self) -> Sequence[PartitionView]:
         """Every partition this worker owns, by group and partition."""
         return self._crew.views() if self._crew is not None else []
+
+    def followed(self) -> Sequence[PartitionView]:
+        """Every partition of the global tables, which each worker has."""
+        return [view for followed in self._globals.values() for view in followed.partitions]
 
     def peer(self, group: str, partition: int) -> Peer | None:
         """The worker that owns a partition in the current generation; None when nobody does."""
@@ -243,8 +263,7 @@ class Runtime:
     def committed(self, table: Table[Any, Any], key: Any) -> bytes | None:
         """The committed row bytes of a key. Raises: StillRecovering, NotOwner."""
         group = self._groups[table.group]
-        partitioner = next(iter(group.inputs.values())).partitioner
-        partition = partitioner.place(table.keys.to_wire(key), group.partitions)
+        partition = group.partitioner.place(table.keys.to_wire(key), group.partitions)
         view = self.view(group.name, partition)
         if view is None:
             raise NotOwner(f"partition {partition} of table {table.name} is not served by this worker")
@@ -279,7 +298,7 @@ class Runtime:
     def is_leader(self) -> bool:
         """Whether this worker owns partition 0 of the app's first group."""
         first = next(iter(self._groups), None)
-        return first is not None and self.view(first, 0) is not None
+        return first is not None and self._crew is not None and self._crew.view(first, 0) is not None
 
     def board(self) -> Board:
         """What the whiteboard shows, as of now."""

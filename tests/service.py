@@ -117,6 +117,15 @@ class Service:
                     return
                 await self.until_change(behind)
 
+    async def until_followed(self) -> None:
+        """Return once every global table here contains its inputs up to their ends."""
+        async with asyncio.timeout(PATIENCE_S):
+            for followed in self.runtime._globals.values():
+                ends = await self._ends()
+                mine = Position({place: end for place, end in ends.items() if place.topic in followed.inputs})
+                while not (followed.is_served and followed.position.covers(mine)):
+                    await self._until_set(followed.changed)
+
     async def until_replayed(self) -> None:
         """Return once every task here has finished what lies in its replay input, too."""
         async with asyncio.timeout(PATIENCE_S):
@@ -129,7 +138,10 @@ class Service:
 
     async def until_change(self, view: PartitionView) -> None:
         """Return at the next change of a partition; raise what ended the run instead."""
-        changed = asyncio.create_task(view.changed.wait(), name="change of a view")
+        await self._until_set(view.changed)
+
+    async def _until_set(self, event: asyncio.Event) -> None:
+        changed = asyncio.create_task(event.wait(), name="change")
         # The event must be the one of this loop turn, so the task may not be the first to ask for it.
         try:
             await asyncio.wait({changed, self._run}, return_when=asyncio.FIRST_COMPLETED)

@@ -69,8 +69,7 @@ async def find_row(
 ) -> FoundRow:
     """The newest committed row of a key."""
     group = layout.groups[table.group]
-    partitioner = next(iter(group.inputs.values())).partitioner
-    partition = partitioner.place(table.keys.to_wire(key), group.partitions)
+    partition = group.partitioner.place(table.keys.to_wire(key), group.partitions)
     place = TopicPartition(group.changelog, partition)
     row_key = table.row_prefix + table.keys.to_store(key)
     row: bytes | None = None

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from headrace.declarations import Declarations
+from headrace.declarations import Declarations, check_global_tables
 from headrace.errors import TopicMismatch
 from headrace.flow.group import Group, changelog_name, check_changelog, form_groups
 from headrace.log.port import Log, TopicInfo
@@ -22,7 +22,11 @@ class Layout:
 
 
 async def find_layout(log: Log, declared: Declarations) -> Layout:
-    """What the log has of the app. Raises: TopicMismatch for a topic that is missing or does not fit."""
+    """What the log has of the app.
+
+    Raises: DeclarationError; TopicMismatch for a topic that is missing or does not fit.
+    """
+    check_global_tables(declared)
     inputs = dict.fromkeys(agent.topic.name for agent in declared.agents)
     changelogs = dict.fromkeys(changelog_name(declared.app_id, agent.group) for agent in declared.agents)
     wanted = [*inputs, *changelogs]

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.errors import DeclarationError, TopicMismatch
+from headrace.events.partitioner import Partitioner
 from headrace.flow.agent import Agent
 from headrace.flow.deadletter import replay_name
 from headrace.flow.topic import Topic
 from headrace.log.port import TopicInfo, TopicSpec
+from headrace.tables.globaltable import GlobalTable
 from headrace.tables.table import Table
 
 CHANGELOG_COMPACTION_LAG_MS = 3_600_000
@@ -30,6 +32,16 @@ class Group:
     partitions: int
     starts_latest: frozenset[str] = frozenset()
     """Inputs that a new group reads from their end and not from their beginning."""
+
+    @property
+    def partitioner(self) -> Partitioner:
+        """How keys are placed, in every input and so in the tables."""
+        return next(iter(self.inputs.values())).partitioner
+
+    @property
+    def is_global(self) -> bool:
+        """Whether every worker follows its changelog: it has a global table, and nothing else."""
+        return any(isinstance(table, GlobalTable) for table in self.tables)
 
     @property
     def replay(self) -> str:

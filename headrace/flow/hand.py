@@ -1,6 +1,6 @@
 """What the agents of a task reach without being given it: the task's tables, and where `send` goes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from headrace.errors import OutsideAgent
@@ -11,8 +11,10 @@ from headrace.flow.group import Group
 from headrace.flow.sending import Sent
 from headrace.flow.topic import Topic
 from headrace.flow.unit import Unit
+from headrace.tables.globaltable import FollowedRows, GlobalTable
+from headrace.tables.globalview import GlobalView
 from headrace.tables.journal import Journal
-from headrace.tables.rows import KeyGuard, Rows
+from headrace.tables.rows import KeyGuard, Rows, RowsInHand
 from headrace.tables.store import Store
 from headrace.tables.table import Table
 
@@ -20,9 +22,10 @@ from headrace.tables.table import Table
 class Hand:
     """One event in one agent's hand at a time; set in the context of the task's agents."""
 
-    def __init__(self, group: Group, partition: int, *, cache_rows_max: int) -> None:
-        partitioner = next(iter(group.inputs.values())).partitioner
-        self.guard = KeyGuard(partitioner, partition, group.partitions)
+    def __init__(
+        self, group: Group, partition: int, *, cache_rows_max: int, followed: Sequence[GlobalView] = ()
+    ) -> None:
+        self.guard = KeyGuard(group.partitioner, partition, group.partitions)
         self.is_open = False
         """Whether an event is in hand: tables can be written."""
         self.run: AgentRun | None = None
@@ -38,6 +41,8 @@ class Hand:
         self._journal: Journal | None = None
         self._cache_rows_max = cache_rows_max
         self._rows: dict[Table[Any, Any], Rows] = {}
+        self._followed = {view.group: view for view in followed}
+        self._followed_rows: dict[Table[Any, Any], FollowedRows] = {}
 
     def open_tables(self, store: Store) -> None:
         """Give the agents their tables over this store."""
@@ -72,14 +77,22 @@ class Hand:
         """The rows of every table of the task."""
         return self._rows.values()
 
-    def of(self, table: Table[Any, Any]) -> Rows:
-        """The rows of a table. Raises: OutsideAgent for a table of another group."""
-        rows = self._rows.get(table)
+    def of(self, table: Table[Any, Any]) -> RowsInHand:
+        """The rows of a table. Raises: OutsideAgent for a table of another group that is not global."""
+        rows = self._rows.get(table) or self._followed_rows.get(table) or self._follow(table)
         if rows is None:
             raise OutsideAgent(
                 f"table {table.name} belongs to group {table.group}, the agent to group {self.group.name}",
                 hint="Give both the same group=, or send an event to an agent of the table's group.",
             )
+        return rows
+
+    def _follow(self, table: Table[Any, Any]) -> FollowedRows | None:
+        view = self._followed.get(table.group)
+        if view is None or not isinstance(table, GlobalTable):
+            return None
+        rows = FollowedRows(table, view, reader=self.group.name, cache_rows_max=self._cache_rows_max)
+        self._followed_rows[table] = rows
         return rows
 
     def take(self, run: AgentRun) -> None:

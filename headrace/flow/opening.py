@@ -50,7 +50,7 @@ async def open_trusted(
         partition,
         clock.time() - mark.at_ms / 1000,
     )
-    await _aside(engine, lambda: engine.drop(group, partition))
+    await drop_store(engine, group, partition)
     return await open_store(engine, group, partition)
 
 
@@ -89,6 +89,11 @@ async def open_store(engine: StoreEngine, group: str, partition: int) -> Store:
         if opening.exception() is None:
             await close_store(opening.result())
         raise
+
+
+async def drop_store(engine: StoreEngine, group: str, partition: int) -> None:
+    """Remove a store that is not open. Cancel: it is removed all the same. Raises: StoreInUse, OSError."""
+    await _aside(engine, lambda: engine.drop(group, partition))
 
 
 async def close_store(store: Store) -> None:

@@ -56,6 +56,14 @@ def references(function: Callable[..., Any]) -> References:
     return References(tuple(name for name in tables if name not in written), tuple(written), tuple(topics))
 
 
+def writes(function: Callable[..., Any], table: Table[Any, Any]) -> bool:
+    """Whether the code of this very function is seen to write a table; what it calls is not looked into."""
+    if not isinstance(function, FunctionType):
+        return False
+    written = _written_in_source(function) or set()
+    return any(found is table and name in written for name, found in _resolved(function))
+
+
 def _named_by(thing: Any) -> Iterator[tuple[str, Any]]:
     """Names that a function's code resolves, or the attributes of an object of the app."""
     if isinstance(thing, MethodType):
@@ -102,12 +110,17 @@ def _names(code: CodeType) -> Iterator[str]:
 
 
 def _written_names(function: FunctionType) -> set[str]:
+    """Names of what the code writes; without source (typed in, or part of an expression) it may be any."""
+    written = _written_in_source(function)
+    return set(_names(function.__code__)) if written is None else written
+
+
+def _written_in_source(function: FunctionType) -> set[str] | None:
     """Names that stand before an assigned or deleted `[...]`, or before a call that writes."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, TypeError, SyntaxError):
-        # Without source (typed in, or part of an expression) every named table may be written.
-        return set(_names(function.__code__))
+        return None
     written = set()
     for node in ast.walk(tree):
         target: ast.expr | None = None

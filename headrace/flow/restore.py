@@ -45,14 +45,18 @@ class Restore:
                 "the tables are rebuilt from the inputs, and what their events send is sent again.",
             )
         self._was_restoring = mark.is_restoring if mark else False
+        self._is_within_unit = False
         self.last: PositionRecord | None = mark.position if mark else None
         self.offset_next = mark.changelog_offset_next if mark else 0
         self._at_ms = mark.at_ms if mark else self._now_ms()
 
-    async def run(self, log: Log, held: OffsetRange, *, may_be_cut: bool = False) -> None:
+    async def run(
+        self, log: Log, held: OffsetRange, *, may_be_cut: bool = False, to_unit_end: bool = False
+    ) -> None:
         """Apply the changelog up to the end of what it holds. Raises: OffsetOutOfRange, ForkedChangelog.
 
         A new store refuses a changelog whose beginning was deleted, unless it `may_be_cut`.
+        `to_unit_end`: an owner goes on writing, and what it holds may end within a unit; read all of that.
         """
         is_new = self._store.mark is None
         if is_new:
@@ -64,7 +68,7 @@ class Restore:
         self._view.restore_end = held.end
         if self.offset_next < held.end:
             self._write_mark([], is_restoring=True)
-            await self._read(log, held.end)
+            await self._read(log, held.end, to_unit_end=to_unit_end)
         elif not is_new and not self._was_restoring:
             return
         if is_new and not may_be_cut:
@@ -104,10 +108,10 @@ class Restore:
                 "rebuilds the tables from the inputs.",
             )
 
-    async def _read(self, log: Log, end: int) -> None:
+    async def _read(self, log: Log, end: int, *, to_unit_end: bool) -> None:
         reader = await log.reader({self._changelog: self.offset_next})
         try:
-            while self.offset_next < end:
+            while self.offset_next < end or (to_unit_end and self._is_within_unit):
                 for chunk in await reader.fetch(
                     records_max=_RESTORE_RECORDS_MAX, bytes_max=_RESTORE_BYTES_MAX
                 ):
@@ -130,7 +134,8 @@ class Restore:
         rows: list[Row] = []
         keys, values = chunk.keys[start:stop], chunk.values[start:stop]
         for index, (key, value) in enumerate(zip(keys, values, strict=True), start):
-            if key == POSITION_KEY:
+            self._is_within_unit = key != POSITION_KEY
+            if not self._is_within_unit:
                 self.last = follow_unit(
                     self.last,
                     value or b"",
@@ -138,16 +143,8 @@ class Restore:
                     partition=chunk.partition,
                     offset=chunk.offsets[index],
                 )
-            elif not key or key[0] == 0:
-                raise ForkedChangelog(
-                    f"a changelog record has the key {key!r}, which no row has",
-                    topic=chunk.topic,
-                    partition=chunk.partition,
-                    offset=chunk.offsets[index],
-                    hint="Something else writes into this changelog; give it back to headrace alone.",
-                )
             else:
-                rows.append((key, value))
+                rows.append((row_key(chunk, index), value))
         return rows
 
     def _write_mark(self, rows: Sequence[Row], *, is_restoring: bool) -> None:
@@ -156,3 +153,17 @@ class Restore:
 
     def _now_ms(self) -> int:
         return int(self._clock.time() * 1000)
+
+
+def row_key(chunk: Chunk, index: int) -> bytes:
+    """The store key of a changelog record that holds a row. Raises: ForkedChangelog."""
+    key = chunk.keys[index]
+    if not key or key[0] == 0:
+        raise ForkedChangelog(
+            f"a changelog record has the key {key!r}, which no row has",
+            topic=chunk.topic,
+            partition=chunk.partition,
+            offset=chunk.offsets[index],
+            hint="Something else writes into this changelog; give it back to headrace alone.",
+        )
+    return key

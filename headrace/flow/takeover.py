@@ -184,7 +184,8 @@ async def _starting_inputs(
         at = known.get(name)
         if at is None:
             starts_latest = name in group.starts_latest
-            is_durable = is_durable and not starts_latest
+            # Followers of a global table know of its position by its units alone.
+            is_durable = is_durable and not (starts_latest or group.is_global)
             at = InputPosition(topic_id, ranges[place].end if starts_latest else ranges[place].start)
         verify_input(place, at, topic_id, ranges[place], group.name)
         inputs[name] = at

@@ -71,14 +71,15 @@ class Task:
         self._isolation = isolation
         self._catalog = catalog(site.log, site.topics)
         self._followed = site.followed_by(group.name)
-        self._is_followed = any(each.group == group.name for each in site.globals)
         self._seen: TaskSeen
         self._topic_sizes = {name: info.partitions for name, info in site.topics.items()}
         self._is_stopping = False
         self._intake: Intake | None = None
         self._portions: deque[Portion] = deque()
         """What was fetched and is to be run next."""
-        self._hand = Hand(group, partition, cache_rows_max=site.settings.cache_rows_max)
+        self._hand = Hand(
+            group, partition, cache_rows_max=site.settings.cache_rows_max, followed=self._followed
+        )
         self._trace = TaskTrace(site.spans, group.name, partition)
         runs = [
             AgentRun(agent, app=site.app, partition=partition, trace=self._trace) for agent in group.agents
@@ -129,6 +130,9 @@ class Task:
 
     async def _run_held(self, held: Held, reader: Reader) -> None:
         try:
+            for followed in self._followed:
+                # Only now: what an older owner of a global table left open is aborted by taking over.
+                await followed.until_served()
             self._hand.muted_until = held.reset.muted_until if held.reset else {}
             self._seen = self._hand.seen = self._task_seen(held)
             intake = self._intake = self._open_intake(held, reader)
@@ -139,8 +143,7 @@ class Task:
             async with asyncio.TaskGroup() as crew:
                 watch = crew.create_task(held.watch_store(), name=f"damage watch of {self._view.group}")
                 settling = self._settling(held, crew)
-                # Who follows a global table knows of its position by its units alone.
-                if not held.is_position_durable or (self._is_followed and not held.unit):
+                if not held.is_position_durable:
                     await self._finish(self._new_unit(held), held, settling)
                 await self._run_units(held, intake, settling)
                 watch.cancel()
@@ -252,7 +255,8 @@ class Task:
     async def _run_portion(self, unit: Unit, portion: Portion, held: Held, settling: Settling) -> None:
         """Make a unit of the portion, and let it settle."""
         rest = await self._handling.run(unit, portion, time_max_s=self._site.settings.unit_time_max_s)
-        if unit.events or self._is_followed:
+        if unit.events or (self._group.is_global and unit.inputs != held.inputs):
+            # Followers of a global table know of its position by its units alone, and others wait for it.
             await self._finish(unit, held, settling)
         else:
             # Control records and gaps only: no transaction, stored with the next unit.

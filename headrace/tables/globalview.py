@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 
+from headrace.events.partitioner import Partitioner
 from headrace.events.position import Position, TopicPartition
 from headrace.events.seen import NOTHING_SEEN, Seen
 from headrace.tables.view import PartitionView, ViewState
@@ -14,7 +15,13 @@ class GlobalView:
     What is not served at the moment counts for nothing: it is at 0, and has seen nothing.
     """
 
-    def __init__(self, group: str, inputs: Iterable[str], partitions: int) -> None:
+    def __init__(
+        self,
+        group: str,
+        inputs: Iterable[str],
+        partitions: int,
+        partitioner: Partitioner = Partitioner.MURMUR2,
+    ) -> None:
         self.group = group
         self.inputs = frozenset(inputs)
         """Topics that the table is folded from."""
@@ -26,6 +33,9 @@ class GlobalView:
 
         Take it in the same loop turn in which you looked, then await it, then look again.
         """
+        self.behind = dict.fromkeys(range(partitions), 0)
+        """By partition: offsets up to the end that the changelog had when it was last read."""
+        self._partitioner = partitioner
         self._vectors = (-1, Position(), NOTHING_SEEN)
 
     @property
@@ -47,6 +57,11 @@ class GlobalView:
         """Return once all of it can be read."""
         while not self.is_served:
             await self.changed.wait()
+
+    def get(self, wire_key: bytes, store_key: bytes) -> bytes | None:
+        """The committed row bytes of a key. Raises: StillRecovering, NotOwner, StoreCorrupt."""
+        partition = self._partitioner.place(wire_key, len(self.partitions))
+        return self.partitions[partition].get(store_key)
 
     def moved(self) -> None:
         """Tell whoever waits that a partition has changed."""

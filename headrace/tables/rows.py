@@ -21,6 +21,22 @@ ABSENT: Final = _Absent()
 _UNKNOWN: Final = _Absent()
 
 
+class RowsInHand(Protocol):
+    """One table as the agent that runs now has it."""
+
+    def get(self, key: Any) -> Any:
+        """The value of a key, or ABSENT."""
+
+    def put(self, key: Any, value: Any, guard: "KeyGuard") -> None:
+        """Write a row. Raises: ForeignKey; OutsideAgent for a table that can only be read here."""
+
+    def remove(self, key: Any, guard: "KeyGuard") -> None:
+        """Delete a row; nothing happens when there is none. Raises: as `put`."""
+
+    def scan(self) -> Iterator[tuple[Any, Any]]:
+        """Every row there is here, in key order."""
+
+
 class TaskRows(Protocol):
     """The tables of the task whose agent runs now."""
 
@@ -28,8 +44,8 @@ class TaskRows(Protocol):
     """Whether a unit is open: an event is in an agent's hand."""
     guard: "KeyGuard"
 
-    def of(self, table: Any) -> "Rows":
-        """The rows of a table. Raises: OutsideAgent for a table of another group."""
+    def of(self, table: Any) -> RowsInHand:
+        """The rows of a table. Raises: OutsideAgent for a table of another group that is not global."""
 
 
 active_rows: ContextVar[TaskRows] = ContextVar("active_rows")

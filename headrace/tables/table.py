@@ -7,7 +7,7 @@ from typing import Any, Generic, NoReturn, Protocol, TypeVar, overload
 from headrace.errors import DeclarationError, DecodeError, NotSupported, OutsideAgent, RowMismatch
 from headrace.events.key import key_codec
 from headrace.events.value import Upcast, row_codec
-from headrace.tables.rows import ABSENT, Rows, active_rows
+from headrace.tables.rows import ABSENT, RowsInHand, active_rows
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -69,7 +69,7 @@ class Table(Generic[K, V]):
         except DecodeError as error:
             raise RowMismatch(f"a row of table {self.name} cannot be read: {error.what}") from error
 
-    def _rows(self) -> Rows | None:
+    def _rows(self) -> RowsInHand | None:
         task = active_rows.get(None)
         return task.of(self) if task is not None else None
 
