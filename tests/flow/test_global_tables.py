@@ -1,7 +1,6 @@
 """Every worker has all of a global table: committed rows of whole units, ready before anybody reads them."""
 
-from headrace.log.simulated.log import SimulatedLog
-from tests.flow.priced_shop import Ordered, Price, by_product, open_priced_shop, price_list
+from tests.flow.priced_shop import Ordered, by_product, open_priced_shop, price_list
 from tests.service import running
 
 
