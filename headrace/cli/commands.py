@@ -17,6 +17,7 @@ from headrace.cli import (
     topics,
     verify,
     watch,
+    why,
     worker,
 )
 
@@ -36,5 +37,6 @@ __all__ = [
     "topics",
     "verify",
     "watch",
+    "why",
     "worker",
 ]

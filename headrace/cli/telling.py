@@ -10,11 +10,12 @@ import msgspec
 from headrace.flow.fact import Fact, Naming
 
 _VALUE_CHARS_MAX = 160
+_OF_EVERY_CORRECTION = ("type", "corrects", "reason")
 
 
 def fact_as_json(fact: Fact, naming: Naming) -> dict[str, Any]:
     """One event with all that is known of it; what is not is left out."""
-    told: dict[str, Any] = {
+    said: dict[str, Any] = {
         "topic": fact.place.topic,
         "partition": fact.place.partition,
         "offset": fact.offset,
@@ -31,8 +32,8 @@ def fact_as_json(fact: Fact, naming: Naming) -> dict[str, Any]:
         "problem": fact.problem,
         "corrected_by": [fact_as_json(each, naming) for each in fact.corrected_by],
     }
-    told = {name: each for name, each in told.items() if each not in ("", [], {}, None, False)}
-    return told | {"value": value_as_json(fact.raw.value)}
+    said = {name: each for name, each in said.items() if each or type(each) is int}
+    return said | {"value": value_as_json(fact.raw.value)}
 
 
 def value_as_json(raw: bytes | None) -> Any:
@@ -51,19 +52,37 @@ def fact_lines(fact: Fact, naming: Naming) -> Iterator[str]:
     """The same for people: a line with place, type and time, and more below it."""
     mark = "  CORRECTED" if fact.corrected_by else ""
     yield f"{place_text(fact)}  {fact.kind or '(no type)'}  {at_text(fact.at_ms)}{mark}"
-    yield f"    id      {fact.event_id}"
+    yield told("id", fact.event_id)
     if fact.causation_id:
-        yield f"    caused by {fact.causation_id}"
+        yield told("caused by", fact.causation_id)
     if fact.corrects:
-        yield f"    corrects {fact.corrects}: {fact.reason}"
+        yield told("corrects", f"{fact.corrects}: {fact.reason}")
     if fact.seen or fact.seen.is_cut:
-        yield f"    had seen {seen_text(naming.seen(fact.seen))}{' and more' if fact.seen.is_cut else ''}"
-    yield f"    {'then' if fact.corrected_by else 'value'}    {shortened(fact.raw.value)}"
+        yield told(
+            "had seen", f"{seen_text(naming.seen(fact.seen))}{' and more' if fact.seen.is_cut else ''}"
+        )
+    yield told("then" if fact.corrected_by else "value", shortened(fact.raw.value))
     for each in fact.corrected_by:
-        yield f"    now     {shortened(each.raw.value)}"
-        yield f"            by {each.event_id} ({place_text(each)}): {each.reason}"
+        yield told("now", shortened(corrected_facts(each.raw.value)))
+        yield told("", f"by {each.event_id} ({place_text(each)}): {each.reason}")
     if fact.problem:
-        yield f"    cannot be read: {fact.problem}"
+        yield told("unreadable", fact.problem)
+
+
+def told(label: str, what: str) -> str:
+    """One line below an event."""
+    return f"    {label:<12}{what}"
+
+
+def corrected_facts(raw: bytes | None) -> bytes | None:
+    """The facts of a correction, without what every correction has."""
+    try:
+        said = msgspec.json.decode(raw or b"", type=dict[str, msgspec.Raw])
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return raw
+    return msgspec.json.encode(
+        {name: value for name, value in said.items() if name not in _OF_EVERY_CORRECTION}
+    )
 
 
 def place_text(fact: Fact) -> str:

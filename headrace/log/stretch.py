@@ -1,14 +1,17 @@
 """A stretch of one partition: the committed records from one offset up to another."""
 
+from bisect import bisect_left
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import NamedTuple
 
 from headrace.events.position import TopicPartition
-from headrace.log.port import Chunk, Log
+from headrace.log.port import Chunk, Log, OffsetRange
 
 _RECORDS_MAX = 10_000
 _BYTES_MAX = 8 * 1024 * 1024
+_LOOK_BACK = 32
+_LOOK_BACK_BYTES_MAX = 1024 * 1024
 
 
 class Record(NamedTuple):
@@ -43,3 +46,29 @@ async def records(log: Log, place: TopicPartition, start: int, end: int) -> Asyn
             for offset, key, value in zip(chunk.offsets, chunk.keys, chunk.values, strict=True):
                 if offset < end:
                     yield Record(offset, key, value)
+
+
+async def last_before(log: Log, place: TopicPartition, offset: int, held: OffsetRange) -> Chunk | None:
+    """The last record before an offset, alone in a chunk; None where there is none any more.
+
+    It is seldom the one at `offset - 1`: what ends a transaction takes offsets, too.
+    """
+    span, end = _LOOK_BACK, min(offset, held.end)
+    while end > held.start:
+        at = begin = max(held.start, end - span)
+        found: Chunk | None = None
+        reader = await log.reader({place: begin})
+        try:
+            while at < end:
+                for chunk in await reader.fetch(records_max=_LOOK_BACK, bytes_max=_LOOK_BACK_BYTES_MAX):
+                    index = bisect_left(chunk.offsets, end) - 1
+                    if index >= 0:
+                        tail = chunk.tail(index)
+                        found = tail.head(1) if len(tail) > 1 else tail
+                    at = chunk.offset_next
+        finally:
+            await reader.close()
+        if found is not None or begin == held.start:
+            return found
+        span *= _LOOK_BACK
+    return None

@@ -1,10 +1,12 @@
 """A till whose prices are sometimes wrong, and a folder in which its commands are run."""
 
+import asyncio
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
-from tests.process.test_command_line import Ended, Shell
+from tests.process.test_command_line import TIMEOUT_S, Ended, Shell
 
 TILL = '''
 import headrace
@@ -44,6 +46,20 @@ class Till(Shell):
 
     async def till(self, *arguments: str) -> Ended:
         return await self.run("headrace", "-A", "till", *arguments)
+
+    async def works_off(self, key: str, row: str) -> None:
+        """Run a worker until the committed row of a key is this."""
+        worker = await self.started("headrace", "-A", "till", "worker", "-l", "warn")
+        draining = asyncio.create_task(worker.communicate(), name="worker under test")
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                while (await self.till("get", "spent", key)).out != f"{row}\n":
+                    assert not draining.done(), draining.result()
+        finally:
+            if worker.returncode is None:
+                worker.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(TIMEOUT_S):
+                await draining
 
     async def told(self, key: str, **event: Any) -> str:
         """Send an event; its id."""
