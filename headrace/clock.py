@@ -2,7 +2,15 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Protocol
+
+
+class Timer(Protocol):
+    """A call that is still to come."""
+
+    def cancel(self) -> None:
+        """Let it not come; without effect once it has."""
 
 
 class Clock(Protocol):
@@ -16,6 +24,9 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Return when this long has passed. Cancel: nothing is left."""
+
+    def call_later(self, seconds: float, call: Callable[[], object]) -> Timer:
+        """Call a function once this long has passed, unless the timer is cancelled before."""
 
 
 class SystemClock:
@@ -32,6 +43,10 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         """Return when this long has passed."""
         await asyncio.sleep(seconds)
+
+    def call_later(self, seconds: float, call: Callable[[], object]) -> Timer:
+        """Call a function once this long has passed."""
+        return asyncio.get_running_loop().call_later(seconds, call)
 
 
 SYSTEM_CLOCK = SystemClock()

@@ -22,6 +22,8 @@ HeadraceError
             GlobalRecovering    a global table is, that an agent reads
         NotOwner            the partition lives in another worker
         PartitionStopped    the partition stands in front of an event that its agent refuses
+        TaskFailed          the partition's task failed while somebody waited for it
+        NotReached          the rows do not contain in time what was asked for
         StoreCorrupt        the files of a store cannot be trusted
         StoreUnwritable     the disk refuses what the store writes
         StoreInUse          another process holds the store
@@ -42,6 +44,7 @@ HeadraceError
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -200,6 +203,30 @@ class PartitionStopped(TableError):
     """The partition stands still in front of an event that its agent refuses."""
 
     hint = "The worker's log names the event; correct what refuses it, then restart the worker."
+
+
+class TaskFailed(TableError):
+    """The task of a partition failed while somebody waited for it; it is taken over again."""
+
+    hint = "Try again shortly: nothing that was committed is lost."
+
+    def __init__(self, what: str, *, failure: HeadraceError | None = None) -> None:
+        self.failure = failure
+        """What the task failed with."""
+        super().__init__(what if failure is None else f"{what}: {type(failure).__name__}")
+
+
+class NotReached(TableError):
+    """The rows do not contain what was asked for, and the time to wait for it is over."""
+
+    hint = "Try again shortly, or read what there is by leaving the position out."
+
+    def __init__(self, what: str, *, reached: str = "", missing: Sequence[str] = ()) -> None:
+        self.reached = reached
+        """Token of the position that was reached; empty where it is not known."""
+        self.missing = tuple(missing)
+        """What was still missing, as `topic/partition@offset`."""
+        super().__init__(what)
 
 
 class StoreCorrupt(TableError):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headrace.clock import SYSTEM_CLOCK, Clock
-from headrace.errors import EventError, StoreUnwritable, UnencodableValue, first_cause
+from headrace.errors import EventError, HeadraceError, StoreUnwritable, UnencodableValue, first_cause
 from headrace.events.position import TopicPartition
 from headrace.events.seen import Print
 from headrace.flow.admission import Admission
@@ -102,8 +102,11 @@ class Task:
         try:
             await self._run()
         except OSError as error:
-            where = f"the store of {self._group.name}/{self._partition}"
-            raise StoreUnwritable(f"{where} cannot be written: {error}") from error
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> StoreUnwritable:
+        where = f"the store of {self._group.name}/{self._partition}"
+        return StoreUnwritable(f"{where} cannot be written: {error}")
 
     async def _run(self) -> None:
         site, partition = self._site, self._partition
@@ -122,6 +125,12 @@ class Task:
             reader = await site.log.reader(held.position(partition))
             try:
                 await self._run_held(held, reader)
+            except HeadraceError as error:
+                self._view.close(failure=error)
+                raise
+            except OSError as error:
+                self._view.close(failure=self._unwritable(error))
+                raise
             finally:
                 self._view.close()
                 await reader.close()

@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import NamedTuple
 
-from headrace.errors import HeadraceError, NotOwner, PartitionStopped, StillRecovering
+from headrace.errors import HeadraceError, NotOwner, PartitionStopped, StillRecovering, TaskFailed
 from headrace.events.position import Position, TopicPartition
 from headrace.events.seen import NOTHING_SEEN, Seen
 from headrace.tables.store import Snapshot, Store
+from headrace.tables.waiting import Waiter, Waiters
 
 Layer = Mapping[bytes, bytes | None]
 """Rows of one committed unit that the store does not have yet; None: deleted."""
@@ -71,6 +72,7 @@ class PartitionView:
         """What the partition stands still for."""
         self._store: Store | None = None
         self._layers: tuple[Layer, ...] = ()  # newest first
+        self._waiters = Waiters()
 
     @property
     def is_settled(self) -> bool:
@@ -85,11 +87,12 @@ class PartitionView:
         self.served.set()
         self._wake()
 
-    def close(self, state: ViewState = ViewState.CLOSED) -> None:
-        """Stop answering; the store may be closed right after."""
+    def close(self, state: ViewState = ViewState.CLOSED, *, failure: HeadraceError | None = None) -> None:
+        """Stop answering, because of this failure if there is one; the store may be closed right after."""
         self.state, self._store, self._layers, self.held = state, None, (), {}
         self.served.clear()
         self._wake()
+        self._waiters.refuse(self._unserved if failure is None else lambda: self._failed(failure))
 
     def stop(self, error: HeadraceError) -> None:
         """Stop answering: the partition stands still because of this error."""
@@ -111,6 +114,22 @@ class PartitionView:
     def retire(self, layer: Layer) -> None:
         """Forget a layer whose rows the store has now."""
         self._layers = tuple(kept for kept in self._layers if kept is not layer)
+
+    def waiter(self, needed: Mapping[TopicPartition, int]) -> Waiter:
+        """Done with true in the loop turn in which the rows contain what is before these offsets.
+
+        It fails at once when the partition stops answering: TaskFailed, StillRecovering, NotOwner,
+        PartitionStopped. Raises: the same, when it does not answer now.
+        """
+        self._serving_store()
+        return self._waiters.add(needed, self.position)
+
+    async def reached(self, needed: Mapping[TopicPartition, int]) -> None:
+        """Return when the rows contain what is before these next offsets of the task's inputs.
+
+        Cancel: nothing is left. Raises: as `waiter`.
+        """
+        await self.waiter(needed)
 
     def get(self, key: bytes) -> bytes | None:
         """The committed row bytes of a store key. Raises: StillRecovering, NotOwner, StoreCorrupt."""
@@ -137,16 +156,24 @@ class PartitionView:
     def _wake(self) -> None:
         changed, self.changed = self.changed, asyncio.Event()
         changed.set()
+        self._waiters.moved(self.position)
 
     def _serving_store(self) -> Store:
         if self._store is None:
-            where = f"partition {self.partition} of group {self.group}"
-            if self.state is ViewState.RESTORING:
-                raise StillRecovering(f"{where} is being restored")
-            if self.stopped_by is not None and self.state is ViewState.STOPPED:
-                raise PartitionStopped(f"{where} stands still: {type(self.stopped_by).__name__}")
-            raise NotOwner(f"{where} is not served by this worker")
+            raise self._unserved()
         return self._store
+
+    def _unserved(self) -> HeadraceError:
+        where = f"partition {self.partition} of group {self.group}"
+        if self.state is ViewState.RESTORING:
+            return StillRecovering(f"{where} is being restored")
+        if self.stopped_by is not None and self.state is ViewState.STOPPED:
+            return PartitionStopped(f"{where} stands still: {type(self.stopped_by).__name__}")
+        return NotOwner(f"{where} is not served by this worker")
+
+    def _failed(self, failure: HeadraceError) -> TaskFailed:
+        where = f"partition {self.partition} of group {self.group}"
+        return TaskFailed(f"the task of {where} failed while it was waited for", failure=failure)
 
 
 class FrozenView:

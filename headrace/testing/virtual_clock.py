@@ -1,6 +1,7 @@
 """Time that stands still until a test moves it."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
@@ -19,6 +20,29 @@ class _Sleeper:
     whose: object
 
 
+class VirtualTimer:
+    """A call that is still to come."""
+
+    def __init__(
+        self, due_s: float, turn: int, call: Callable[[], object], armed: "dict[VirtualTimer, None]"
+    ) -> None:
+        self.due_s = due_s
+        self.turn = turn
+        self._call = call
+        self._armed = armed
+        armed[self] = None
+
+    def cancel(self) -> None:
+        """Let it not come."""
+        self._armed.pop(self, None)
+
+    def fire(self) -> None:
+        """Make the call now, unless it was cancelled."""
+        if self in self._armed:
+            self.cancel()
+            self._call()
+
+
 class VirtualClock:
     """One time for all workers of a harness."""
 
@@ -27,7 +51,13 @@ class VirtualClock:
         """How far it was moved since it began."""
         self._epoch_s = epoch_s
         self._sleepers: dict[_Sleeper, None] = {}
+        self._timers: dict[VirtualTimer, None] = {}
         self._turns = count()
+
+    @property
+    def timers(self) -> int:
+        """How many calls are still to come."""
+        return len(self._timers)
 
     def time(self) -> float:
         """Seconds since the epoch."""
@@ -50,22 +80,33 @@ class VirtualClock:
         finally:
             self._sleepers.pop(sleeper, None)
 
+    def call_later(self, seconds: float, call: Callable[[], object]) -> VirtualTimer:
+        """Call a function once the clock was moved this far. It holds nothing up."""
+        return VirtualTimer(self.passed_s + seconds, next(self._turns), call, self._timers)
+
     def waiting(self, whose: object) -> int:
         """How many of somebody's waits are in progress; one whose time has come is not, from that moment."""
         return sum(sleeper.whose is whose for sleeper in self._sleepers)
 
     def next_due_s(self) -> float:
         """When the next sleeper wakes, in seconds since the clock began; infinity when nobody sleeps."""
-        return min((sleeper.due_s for sleeper in self._sleepers), default=float("inf"))
+        return min((each.due_s for each in self._awaited()), default=float("inf"))
 
     def move_to(self, passed_s: float) -> None:
         """Let time pass, and wake who is due then, in the order of their times."""
         self.passed_s = max(self.passed_s, passed_s)
-        due = [sleeper for sleeper in self._sleepers if sleeper.due_s <= self.passed_s]
-        for sleeper in sorted(due, key=lambda each: (each.due_s, each.turn)):
-            del self._sleepers[sleeper]
-            if not sleeper.woken.done():
-                sleeper.woken.set_result(None)
+        for each in sorted(self._awaited(), key=lambda each: (each.due_s, each.turn)):
+            if each.due_s > self.passed_s:
+                break
+            if isinstance(each, VirtualTimer):
+                each.fire()
+                continue
+            del self._sleepers[each]
+            if not each.woken.done():
+                each.woken.set_result(None)
+
+    def _awaited(self) -> list[_Sleeper | VirtualTimer]:
+        return [*self._sleepers, *self._timers]
 
 
 class WorkerClock:
@@ -87,6 +128,10 @@ class WorkerClock:
         task = asyncio.current_task()
         is_background = task is not None and task.get_name() in _BACKGROUND
         await self._shared.sleep(seconds, whose=None if is_background else self)
+
+    def call_later(self, seconds: float, call: Callable[[], object]) -> VirtualTimer:
+        """Call a function once the clock was moved this far."""
+        return self._shared.call_later(seconds, call)
 
     @property
     def waiting(self) -> int:
