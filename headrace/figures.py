@@ -6,19 +6,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from headrace.flow.figures import FlowFigures
 from headrace.flow.outgate import Outgate
 from headrace.http import metric as declared
-from headrace.http.metric import Sample
+from headrace.http.metric import Metric, Sample
+from headrace.tables.globalview import GlobalView
 from headrace.tables.view import PartitionView, ViewState
 
 
 def run_samples(
-    flow: FlowFigures, views: Sequence[PartitionView], gate: Outgate | None, worker: Mapping[str, str]
+    flow: FlowFigures,
+    views: Sequence[PartitionView],
+    gate: Outgate | None,
+    worker: Mapping[str, str],
+    followed: Sequence[GlobalView] = (),
 ) -> Iterator[Sample]:
     """Every sample of a run as of now; `worker` has the labels that say who it is."""
     yield Sample(declared.WORKER, tuple(worker[label] for label in declared.WORKER.labels), 1)
     yield from _flow_samples(flow)
-    yield from _state_samples(views)
+    yield from _state_samples(declared.PARTITIONS, views)
     for view in views:
         yield from _partition_samples(view)
+    yield from _followed_samples(followed)
     if gate is not None:
         yield Sample(declared.SENDINGS, (), gate.transactions)
         yield Sample(declared.SENDING_EVENTS, (), gate.events)
@@ -40,12 +46,19 @@ def _flow_samples(flow: FlowFigures) -> Iterator[Sample]:
         yield Sample(declared.TASK_FAILURES, (error,), number)
 
 
-def _state_samples(views: Sequence[PartitionView]) -> Iterator[Sample]:
+def _state_samples(metric: Metric, views: Sequence[PartitionView]) -> Iterator[Sample]:
     """Partitions by state; a state that none is in is 0, so that an alert need not tell it from a gap."""
     found = Counter((view.group, view.state) for view in views)
     for group in sorted({view.group for view in views}):
         for state in ViewState:
-            yield Sample(declared.PARTITIONS, (group, state.value), found[group, state])
+            yield Sample(metric, (group, state.value), found[group, state])
+
+
+def _followed_samples(followed: Sequence[GlobalView]) -> Iterator[Sample]:
+    for each in followed:
+        yield from _state_samples(declared.FOLLOWED_PARTITIONS, each.partitions)
+        for number, behind in each.behind.items():
+            yield Sample(declared.FOLLOWED_BEHIND, (each.group, str(number)), behind)
 
 
 def _partition_samples(view: PartitionView) -> Iterator[Sample]:

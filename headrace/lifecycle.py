@@ -39,7 +39,8 @@ class RuntimeService(Service):
     async def _show_restore(self) -> None:
         """Show how far the restore is; then keep the garbage collector from what lives for ever."""
         assert self.runtime is not None
-        await show(self.runtime.views, self.runtime.ready)
+        runtime = self.runtime
+        await show(lambda: [*runtime.views(), *runtime.followed()], runtime.ready)
         # Modules, declarations and codecs are 70,000 objects and more: a full collection that visits
         # them all held the loop for up to 105 ms.
         gc.collect()

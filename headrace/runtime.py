@@ -249,6 +249,11 @@ class Runtime:
         """Every partition this worker owns, by group and partition."""
         return self._crew.views() if self._crew is not None else []
 
+    def _shown(self, group: str, partition: int) -> PartitionView | None:
+        """What the whiteboard shows of a partition: its task if that is here, else what is followed."""
+        owned = self._crew.view(group, partition) if self._crew is not None else None
+        return owned or self.view(group, partition)
+
     def followed(self) -> Sequence[PartitionView]:
         """Every partition of the global tables, which each worker has."""
         return [view for followed in self._globals.values() for view in followed.partitions]
@@ -307,7 +312,7 @@ class Runtime:
         return self._survey.board(
             instance=self.instance,
             state=self.state.value,
-            view=self.view,
+            view=self._shown,
             figures=self.figures_of_flow,
             sent_outside=self._outgate.sent if self._outgate else {},
         )
@@ -320,4 +325,5 @@ class Runtime:
             "state": self.state.value,
             "version": _VERSION,
         }
-        return run_samples(self.figures_of_flow, self.views(), self._outgate, worker)
+        followed = list(self._globals.values())
+        return run_samples(self.figures_of_flow, self.views(), self._outgate, worker, followed)

@@ -4,9 +4,10 @@ from contextlib import aclosing
 from typing import Any
 
 from headrace.cli.command import Command, ExitStatus
-from headrace.cli.layout import Layout, find_layout
+from headrace.cli.layout import find_layout
 from headrace.cli.stores import FoundStore, LocalStores
 from headrace.events.position import TopicPartition
+from headrace.flow.followers import followed_name
 from headrace.flow.group import Group
 from headrace.log.port import Log, OffsetRange
 from headrace.log.stretch import records
@@ -21,7 +22,8 @@ class Tables(Command):
     """Show position, lag, rows and size of each partition, from the log and the stores on this machine.
 
     Works beside a running worker and without one. BEHIND is what a store has not applied yet of its
-    changelog; rows and bytes are estimates.
+    changelog; rows and bytes are estimates. What workers follow of a global table is told by itself, as
+    the group `NAME.followed`.
     """
 
     example = "-A app.shop tables"
@@ -35,9 +37,10 @@ class Tables(Command):
             async with self.open_log(settings) as log:
                 layout = await find_layout(log, declared)
                 rows = [
-                    await _row(log, layout, group, partition, stores)
+                    row
                     for group in layout.groups.values()
                     for partition in range(group.partitions)
+                    for row in await _rows(log, group, partition, stores)
                 ]
         finally:
             stores.close()
@@ -45,7 +48,33 @@ class Tables(Command):
         return ExitStatus.YES
 
 
-async def _row(log: Log, layout: Layout, group: Group, partition: int, stores: LocalStores) -> dict[str, Any]:
+async def _rows(log: Log, group: Group, partition: int, stores: LocalStores) -> list[dict[str, Any]]:
+    rows = [await _row(log, group, partition, stores)]
+    if group.is_global:
+        rows += await _followed_rows(log, group, partition, stores)
+    return rows
+
+
+async def _followed_rows(log: Log, group: Group, partition: int, stores: LocalStores) -> list[dict[str, Any]]:
+    name, changelog = followed_name(group.name), TopicPartition(group.changelog, partition)
+    rows: list[dict[str, Any]] = []
+    with stores.open(name, partition) as found:
+        held = (await log.offsets([changelog]))[changelog]
+        for each in found:
+            last = each.mark.position if each.mark else None
+            known = last.position(partition) if last else {}
+            row = {
+                "group": name,
+                "partition": partition,
+                "tables": [table.name for table in group.tables],
+                "unit": last.unit if last else 0,
+                "position": {place: at for place, at in known.items() if place.topic in group.inputs},
+            }
+            rows.append(row | await _stored(log, changelog, held, each))
+    return rows
+
+
+async def _row(log: Log, group: Group, partition: int, stores: LocalStores) -> dict[str, Any]:
     changelog = TopicPartition(group.changelog, partition)
     inputs = [TopicPartition(name, partition) for name in group.inputs]
     with stores.open(group.name, partition) as found:

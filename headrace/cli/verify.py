@@ -14,6 +14,7 @@ from headrace.cli.layout import Layout, find_layout
 from headrace.cli.stores import FoundStore, LocalStores
 from headrace.errors import ForkedChangelog, StoreCorrupt
 from headrace.events.position import TopicPartition
+from headrace.flow.followers import followed_name
 from headrace.flow.group import Group
 from headrace.log.port import Log
 from headrace.log.stretch import records
@@ -125,8 +126,10 @@ class Verify(Command):
             async with self.open_log(settings) as log:
                 layout = await find_layout(log, declared)
                 for group in layout.groups.values():
-                    for partition in stores.partitions(group.name):
-                        rows += await _verified(log, layout, group, partition, stores)
+                    # What a worker follows of a global table is a store of its own.
+                    for name in (group.name, followed_name(group.name)):
+                        for partition in stores.partitions(name):
+                            rows += await _verified(log, layout, group, name, partition, stores)
         finally:
             stores.close()
         self.show(_COLUMNS, rows)
@@ -138,15 +141,15 @@ class Verify(Command):
 
 
 async def _verified(
-    log: Log, layout: Layout, group: Group, partition: int, stores: LocalStores
+    log: Log, layout: Layout, group: Group, name: str, partition: int, stores: LocalStores
 ) -> list[dict[str, Any]]:
     rows = []
-    with stores.open(group.name, partition) as found:
+    with stores.open(name, partition) as found:
         for store in found:
             comparison = await _compare(log, layout, group, store)
             rows.append(
                 {
-                    "group": group.name,
+                    "group": name,
                     "partition": partition,
                     "worker": store.instance,
                     "verdict": comparison.verdict.value,

@@ -131,6 +131,20 @@ RESTORE_LEFT = Metric(
     _PARTITION,
     "Changelog offsets that a partition that is being restored still has to read; absent once it is served.",
 )
+FOLLOWED_PARTITIONS = Metric(
+    "headrace_followed_partitions",
+    Kind.GAUGE,
+    "partitions",
+    ("group", "state"),
+    "Partitions of global tables that this worker follows, by state; every state is there.",
+)
+FOLLOWED_BEHIND = Metric(
+    "headrace_followed_behind_offsets",
+    Kind.GAUGE,
+    "offsets",
+    _PARTITION,
+    "End of the changelog of a global table as last read minus what readers here have of it.",
+)
 STORE_BYTES = Metric(
     "headrace_store_bytes",
     Kind.GAUGE,

@@ -1,5 +1,6 @@
 """What orchestrators and people ask first: does it live, is it ready, what is here."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -15,15 +16,17 @@ def livez() -> tuple[int, Any]:
 
 
 def readyz(source: ReadSource, *, is_trusted: bool) -> tuple[int, Any]:
-    """200 once every partition of this worker answers or stands still, else 503.
+    """200 once every partition of this worker, owned or followed, answers or stands still; else 503.
 
     One that stands still is named; the others are not taken from their readers because of it.
     Input positions are for the trusted only.
     """
-    views = source.views()
-    is_ready = source.state is WorkerState.RUNNING and all(view.is_settled for view in views)
-    partitions = {f"{view.group}/{view.partition}": _partition(view, is_trusted) for view in views}
-    return 200 if is_ready else 503, {"state": source.state.value, "partitions": partitions}
+    views, followed = source.views(), source.followed()
+    is_ready = source.state is WorkerState.RUNNING and all(view.is_settled for view in [*views, *followed])
+    told: dict[str, Any] = {"state": source.state.value, "partitions": _partitions(views, is_trusted)}
+    if followed:
+        told["followed"] = _partitions(followed, is_trusted)
+    return 200 if is_ready else 503, told
 
 
 def index(source: ReadSource) -> tuple[int, Any]:
@@ -57,6 +60,10 @@ async def send_json(send: Send, answer: tuple[int, Any]) -> int:
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
     return status
+
+
+def _partitions(views: Sequence[PartitionView], is_trusted: bool) -> dict[str, Any]:
+    return {f"{view.group}/{view.partition}": _partition(view, is_trusted) for view in views}
 
 
 def _partition(view: PartitionView, is_trusted: bool) -> dict[str, Any]:

@@ -87,7 +87,10 @@ class ReadSource(Protocol):
     def user_routes(self) -> Sequence[UserRoute]: ...
 
     def view(self, group: str, partition: int) -> PartitionView | None:
-        """The partition as this worker has it; None when it does not own it."""
+        """The partition as this worker has it: owned, or followed if it is global; None when neither."""
+
+    def followed(self) -> Sequence[PartitionView]:
+        """Every partition of the global tables, which each worker has."""
 
     def views(self) -> Sequence[PartitionView]:
         """Every partition this worker owns, by group and partition."""

@@ -79,6 +79,9 @@ class Service:
     def view(self, group: str, partition: int) -> PartitionView | None:
         return self.owned.get(partition) if group == GROUP else None
 
+    def followed(self) -> Sequence[PartitionView]:
+        return []
+
     def views(self) -> Sequence[PartitionView]:
         return list(self.owned.values())
 

@@ -37,6 +37,7 @@ class Survey:
         self._agents = [
             (group, agent, references(agent.function)) for group in groups for agent in group.agents
         ]
+        self._global = {table.name for group in groups if group.is_global for table in group.tables}
         self._routes = tuple(
             RouteCard(path=route.path, methods=route.methods, sends=references(route.endpoint).topics)
             for route in routes
@@ -59,7 +60,7 @@ class Survey:
             for number in range(group.partitions)
         )
         agents = tuple(
-            _agent(group, agent, named, figures.agents.get((group.name, agent.name), _NOTHING))
+            _agent(group, agent, named, self._global, figures.agents.get((group.name, agent.name), _NOTHING))
             for group, agent, named in self._agents
         )
         return Board(
@@ -102,14 +103,16 @@ class Survey:
         )
 
 
-def _agent(group: Group, agent: Agent, named: References, figures: AgentFigures) -> AgentCard:
+def _agent(
+    group: Group, agent: Agent, named: References, read_by_all: Collection[str], figures: AgentFigures
+) -> AgentCard:
     own = {table.name for table in group.tables}
     return AgentCard(
         name=agent.name,
         group=group.name,
         topic=agent.topic.name,
         about=_first_line(agent.__doc__ or ""),
-        reads=tuple(name for name in named.reads if name in own),
+        reads=tuple(name for name in named.reads if name in own or name in read_by_all),
         writes=tuple(name for name in named.writes if name in own),
         sends=tuple(name for name in named.topics if name != agent.topic.name),
         events=figures.events,
