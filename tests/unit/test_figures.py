@@ -5,9 +5,21 @@ from headrace.figures import run_samples
 from headrace.flow.figures import FlowFigures
 from headrace.flow.outgate import Outgate
 from headrace.histogram import Histogram
-from headrace.http.metric import COMMIT, EVENTS, LAG, METRICS, PARTITIONS, RESTORE_LEFT, RESTORED, Kind
+from headrace.http.metric import (
+    COMMIT,
+    EVENTS,
+    FOLLOWED_BEHIND,
+    FOLLOWED_PARTITIONS,
+    LAG,
+    METRICS,
+    PARTITIONS,
+    RESTORE_LEFT,
+    RESTORED,
+    Kind,
+)
 from headrace.http.metrics import Meter, request_samples
 from headrace.log.simulated.log import SimulatedLog
+from headrace.tables.globalview import GlobalView
 from headrace.tables.memory import MemoryEngine
 from headrace.tables.view import PartitionView, ViewState
 
@@ -27,11 +39,19 @@ def busy_worker() -> tuple[FlowFigures, list[PartitionView], Outgate]:
     return flow, [serving, restoring], gate
 
 
+def half_restored_table() -> GlobalView:
+    followed = GlobalView("products", ["product.events"], 2)
+    followed.partitions[1].serve(MemoryEngine().open("products.followed", 1), Position())
+    followed.behind[0] = 12
+    return followed
+
+
 def values() -> dict[tuple[str, tuple[str, ...]], float | Histogram]:
     flow, views, gate = busy_worker()
     read = Meter("balances", "key")
     read.count(200, 0.001)
-    samples = [*run_samples(flow, views, gate, WORKER), *request_samples([read])]
+    followed = [half_restored_table()]
+    samples = [*run_samples(flow, views, gate, WORKER, followed), *request_samples([read])]
     return {(sample.metric.name, sample.labels): sample.value for sample in samples}
 
 
@@ -61,6 +81,14 @@ def test_events_lag_restore_and_states_are_told_by_where_they_are() -> None:
     assert shown[RESTORE_LEFT.name, ("main", "1")] == 75
     assert shown[PARTITIONS.name, ("main", ViewState.SERVING.value)] == 1
     assert shown[PARTITIONS.name, ("main", ViewState.CLOSED.value)] == 0
+
+
+def test_what_is_followed_of_global_tables_is_told_apart_from_what_is_owned() -> None:
+    shown = values()
+    assert shown[FOLLOWED_PARTITIONS.name, ("products", ViewState.SERVING.value)] == 1
+    assert shown[FOLLOWED_PARTITIONS.name, ("products", ViewState.RESTORING.value)] == 1
+    assert shown[FOLLOWED_BEHIND.name, ("products", "0")] == 12
+    assert (PARTITIONS.name, ("products", ViewState.SERVING.value)) not in shown
 
 
 def test_a_histogram_counts_up_to_each_bound() -> None:
