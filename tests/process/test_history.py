@@ -24,7 +24,13 @@ async def test_a_key_is_told_as_believed_then_and_as_corrected_now(tmp_path: Pat
     assert shown.status == 0
     assert "(1 older events are left out" in shown.out
     whole = (await till.till("history", "ada", "--topic", "till.buys")).out
-    for sentence in ("CORRECTED", f"by {by}", "then    ", "now     ", f"corrects    {wrong}: yesterday's price"):
+    for sentence in (
+        "CORRECTED",
+        f"by {by}",
+        "then    ",
+        "now     ",
+        f"corrects    {wrong}: yesterday's price",
+    ):
         assert sentence in whole
 
 
