@@ -160,7 +160,7 @@ class OriginSearch:
             names += await self._log.describe([self._group.replay])
         held = await self._log.offsets([TopicPartition(name, self.partition) for name in names])
         return {
-            place: OffsetRange(max(range_.start, standing.starts.get(place.topic, 0)), range_.end)
+            place: range_._replace(start=max(range_.start, standing.starts.get(place.topic, 0)))
             for place, range_ in held.items()
         }
 
