@@ -26,6 +26,9 @@ class Fate:
         self.on_death: Callable[[], object] = lambda: None
         self.calls_left: int | None = None
         """So many calls to the log are answered still; None: all."""
+        self.going = asyncio.Event()
+        """Cleared while the worker stands still: none of its calls to the log returns then."""
+        self.going.set()
         self._point: CrashPoint | None = None
         self._left = 0
 
@@ -51,7 +54,8 @@ class Fate:
                 self.die()
 
     async def reach(self, point: CrashPoint) -> None:
-        """As `pass_by`; a dead worker stays here until it is cancelled."""
+        """As `pass_by`; who stands still stays here until it goes on, the dead until they are cancelled."""
+        await self.going.wait()
         self.pass_by(point)
         if self.is_dead:
             await asyncio.get_running_loop().create_future()
@@ -85,6 +89,7 @@ class Link(SimulatedCluster):
 
     async def hop(self) -> None:
         """One way to the log or back."""
+        await self.fate.going.wait()
         if self._has_committed:
             self._has_committed = False
             await self.fate.reach(CrashPoint.COMMITTED)

@@ -123,6 +123,7 @@ class Worker:
         if self._run is None or not self.is_running:
             return
         self.is_running = False
+        self.go_on()
         for task in self._startup:
             task.cancel()
         self.runtime.stop()
@@ -138,6 +139,19 @@ class Worker:
             await self.bury()
         self.is_running = False
         self.disk.close()
+
+    def stand_still(self) -> None:
+        """Let nothing that it asks of the log return, until it goes on: as SIGSTOP does to a process."""
+        self.fate.going.clear()
+
+    def go_on(self) -> None:
+        """Go on where it stood still."""
+        self.fate.going.set()
+
+    @property
+    def is_standing(self) -> bool:
+        """Whether it stands still."""
+        return not self.fate.going.is_set()
 
     def _raise_failure(self) -> None:
         assert self._run is not None

@@ -81,7 +81,7 @@ class World:
 
     async def _is_busy(self, worker: Worker) -> bool:
         worker.check()
-        if not worker.is_running:
+        if not worker.is_running or worker.is_standing:
             return False
         if await worker.owes(await self._assigned(worker)):
             return True
@@ -181,12 +181,13 @@ class World:
         broken = list(self.journal.broken)
         for app, workers in self.workers.items():
             seen: set[tuple[str, int]] = set()
-            for view in (view for worker in workers for view in worker.views()):
+            for worker, view in ((each, view) for each in workers for view in each.views()):
                 where = f"{app.declarations.app_id} {view.group}/{view.partition}"
                 if (view.group, view.partition) in seen:
                     broken.append(f"{where} has two owners")
                 seen.add((view.group, view.partition))
-                if view.state is ViewState.SERVING:
+                # Whoever stands still may not know yet what it has committed.
+                if view.state is ViewState.SERVING and not worker.is_standing:
                     broken += self._broken_in(app, view, where)
         if broken:
             raise PromiseBroken("; ".join(broken))

@@ -209,3 +209,27 @@ async def test_an_agent_that_keeps_something_outside_of_tables_is_found_out() ->
         await h.run([Bought(1, 1), Bought(1, 2)])
         with pytest.raises(PromiseBroken, match=r"the row 1 of totals is 3 and by the fold of its events 6"):
             await h.check()
+
+
+async def test_a_worker_that_stands_still_handles_nothing_and_holds_nobody_up() -> None:
+    till = open_till()
+    async with harness(till.app, key="who") as h:
+        await h.send(till.buys, Bought(7, 250))
+        (worker,) = h.workers
+        worker.stand_still()
+        await h.run([Bought(7, 1), Bought(8, 2)])
+        assert h.table(till.balances).rows() == {7: Balance(250, 1)}
+        assert (await h.http.get("/balances/7")).json() == {"cents": 250, "visits": 1}
+        worker.go_on()
+        await h.quiet()
+        assert h.table(till.balances).rows() == {7: Balance(251, 2), 8: Balance(2, 1)}
+
+
+async def test_a_worker_that_stands_still_can_be_killed_and_stopped() -> None:
+    till = open_till()
+    async with harness(till.app, key="who") as h:
+        h.workers[0].stand_still()
+        await h.run([Bought(7, 1), Crash()])
+        assert not h.workers[0].is_standing
+        assert h.table(till.balances).rows() == {7: Balance(1, 1)}
+        h.workers[0].stand_still()
