@@ -17,6 +17,8 @@ def run_samples(
     gate: Outgate | None,
     worker: Mapping[str, str],
     followed: Sequence[GlobalView] = (),
+    *,
+    now_s: float,
 ) -> Iterator[Sample]:
     """Every sample of a run as of now; `worker` has the labels that say who it is."""
     yield Sample(declared.WORKER, tuple(worker[label] for label in declared.WORKER.labels), 1)
@@ -24,6 +26,7 @@ def run_samples(
     yield from _state_samples(declared.PARTITIONS, views)
     for view in views:
         yield from _partition_samples(view)
+        yield from _held_samples(view, now_s)
     yield from _followed_samples(followed)
     if gate is not None:
         yield Sample(declared.SENDINGS, (), gate.transactions)
@@ -59,6 +62,14 @@ def _followed_samples(followed: Sequence[GlobalView]) -> Iterator[Sample]:
         yield from _state_samples(declared.FOLLOWED_PARTITIONS, each.partitions)
         for number, behind in each.behind.items():
             yield Sample(declared.FOLLOWED_BEHIND, (each.group, str(number)), behind)
+
+
+def _held_samples(view: PartitionView, now_s: float) -> Iterator[Sample]:
+    for source in sorted(view.input_ends):
+        held = view.held.get(source)
+        labels = (view.group, source.topic, str(source.partition))
+        yield Sample(declared.HELD, labels, 0 if held is None else 1)
+        yield Sample(declared.HELD_SECONDS, labels, 0.0 if held is None else max(0.0, now_s - held.since))
 
 
 def _partition_samples(view: PartitionView) -> Iterator[Sample]:

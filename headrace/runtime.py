@@ -315,6 +315,7 @@ class Runtime:
             view=self._shown,
             figures=self.figures_of_flow,
             sent_outside=self._outgate.sent if self._outgate else {},
+            now_s=self._clock.time(),
         )
 
     def figures(self) -> Samples:
@@ -326,4 +327,5 @@ class Runtime:
             "version": _VERSION,
         }
         followed = list(self._globals.values())
-        return run_samples(self.figures_of_flow, self.views(), self._outgate, worker, followed)
+        now_s = self._clock.time()
+        return run_samples(self.figures_of_flow, self.views(), self._outgate, worker, followed, now_s=now_s)

@@ -1,19 +1,28 @@
 """`tables`: how far each partition of each group is, and what its store holds."""
 
+from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
 
-from headrace.cli.command import Command, ExitStatus
+import click
+
+from headrace.cli.asking import ask_workers, held_as_json
+from headrace.cli.command import Command, ExitStatus, option
 from headrace.cli.layout import find_layout
 from headrace.cli.stores import FoundStore, LocalStores
 from headrace.events.position import TopicPartition
 from headrace.flow.followers import followed_name
 from headrace.flow.group import Group
+from headrace.http.whiteboard.board import HeldCard
+from headrace.http.whiteboard.readings import held_text
 from headrace.log.port import Log, OffsetRange
 from headrace.log.stretch import records
 from headrace.tables.tail import last_position
 
-_COLUMNS = ("group", "partition", "tables", "unit", "position", "lag", "rows", "bytes", "worker", "behind")
+_COLUMNS = (
+    "group", "partition", "tables", "unit", "position", "lag", "held", "rows", "bytes", "worker", "behind",
+)  # fmt: skip
+_UNKNOWN = "?"
 _COUNTED_LAG_MAX = 100
 """Up to here events are counted; offsets alone also count what ends a transaction."""
 
@@ -23,10 +32,20 @@ class Tables(Command):
 
     Works beside a running worker and without one. BEHIND is what a store has not applied yet of its
     changelog; rows and bytes are estimates. What workers follow of a global table is told by itself, as
-    the group `NAME.followed`.
+    the group `NAME.followed`. HELD is what the running workers say: an input that waits for what the
+    sender of its next event had seen, and for how long; `?` where no worker answers.
     """
 
     example = "-A app.shop tables"
+    options = [
+        option(
+            "--token-file",
+            type=click.File(),
+            default=None,
+            show_default=False,
+            help="Holds the bearer token for the workers; - is the standard input.",
+        )
+    ]
 
     async def answer(self) -> ExitStatus:
         """One row per group and partition."""
@@ -36,6 +55,7 @@ class Tables(Command):
         try:
             async with self.open_log(settings) as log:
                 layout = await find_layout(log, declared)
+                heard = await ask_workers(log, declared.app_id, token=self._token())
                 rows = [
                     row
                     for group in layout.groups.values()
@@ -44,8 +64,25 @@ class Tables(Command):
                 ]
         finally:
             stores.close()
+        for row in rows:
+            # What is followed has no inputs of its own.
+            is_task = row["group"] in layout.groups
+            row["held"] = self._held(heard.held(row["group"], row["partition"]) if is_task else ())
         self.show(_COLUMNS, rows)
+        if not self.json and any(row["held"] == _UNKNOWN for row in rows):
+            reasons = "; ".join(heard.refusals) or "no worker has them"
+            click.echo(f"headrace: HELD is not known of every partition: {reasons}", err=True)
         return ExitStatus.YES
+
+    def _token(self) -> str | None:
+        file = self.kwargs["token_file"]
+        return file.read().strip() if file is not None else None
+
+    def _held(self, held: Sequence[HeldCard] | None) -> Any:
+        """What is told of held inputs: for scripts a list, or null where it is not known."""
+        if self.json:
+            return None if held is None else [held_as_json(each) for each in held]
+        return _UNKNOWN if held is None else "; ".join(map(held_text, held))
 
 
 async def _rows(log: Log, group: Group, partition: int, stores: LocalStores) -> list[dict[str, Any]]:

@@ -87,7 +87,7 @@ async def key_history(
     newest: deque[Fact] = deque(maxlen=limit)
     corrections: dict[str, list[Fact]] = {}
     count, is_whole = 0, True
-    size = sum(held.end - held.start for held in ranges.values())
+    size = sum(held.stable - held.start for held in ranges.values())
     read, turns = dict.fromkeys(ranges, 0), Turns()
     async with aclosing(merged(log, ranges, named)) as runs:
         async for chunk, start, stop in runs:

@@ -41,7 +41,7 @@ async def merged(
     async with AsyncExitStack() as opened:
         lanes = []
         for place, held in ranges.items():
-            end = min(held.end, fences[-1].get(place.topic, 0)) if fences else held.end
+            end = min(held.stable, fences[-1].get(place.topic, 0)) if fences else held.stable
             fetched = await opened.enter_async_context(aclosing(chunks(log, place, held.start, end)))
             lanes.append(_Lane(place, fetched, held.start, end))
         waits = _Waits(catalog, lanes)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Mapping
+from contextlib import aclosing
 from typing import NamedTuple
 
 import msgspec
@@ -11,6 +12,7 @@ from headrace.clock import Clock
 from headrace.errors import Fenced, HeadraceError, LogError, OffsetOutOfRange
 from headrace.events.position import TopicPartition
 from headrace.log.port import Append, Chunk, Log, TopicSpec
+from headrace.log.stretch import chunks
 
 logger = logging.getLogger(__name__)
 
@@ -136,6 +138,19 @@ class Members:
     def _tell(self) -> None:
         changed, self.changed = self.changed, asyncio.Event()
         changed.set()
+
+
+async def announced(log: Log, app: str) -> Mapping[str, str]:
+    """Instance to address, as announced by now; also of workers that were killed since."""
+    place = TopicPartition(members_spec(app).name, 0)
+    if place.topic not in await log.describe([place.topic]):
+        return {}
+    held = (await log.offsets([place]))[place]
+    found: dict[str, str] = {}
+    async with aclosing(chunks(log, place, held.start, held.end)) as fetched:
+        async for chunk in fetched:
+            _note(found, chunk)
+    return found
 
 
 def _note(found: dict[str, str], chunk: Chunk) -> None:

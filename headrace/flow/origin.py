@@ -173,7 +173,7 @@ class OriginSearch:
         place = TopicPartition(name, self.partition % info.partitions)
         held = (await self._log.offsets([place]))[place]
         end, found = standing.end(), []
-        async with aclosing(chunks(self._log, place, held.start, held.end)) as fetched:
+        async with aclosing(chunks(self._log, place, held.start, held.stable)) as fetched:
             async for chunk in fetched:
                 for key, value, headers in zip(chunk.keys, chunk.values, chunk.headers, strict=True):
                     letter = Letter.parse(key, value, headers)
@@ -199,11 +199,11 @@ class OriginSearch:
             cache_rows_max=_CACHE_ROWS_MAX,
             touches_max=self._limit,
         )
-        lanes = sum(held.end > held.start for held in ranges.values())
+        lanes = sum(held.stable > held.start for held in ranges.values())
         fences = thinned(standing.fences, lanes)
         end = standing.end()
         size = sum(
-            max(0, min(held.end, end.get(place.topic, 0)) - held.start) for place, held in ranges.items()
+            max(0, min(held.stable, end.get(place.topic, 0)) - held.start) for place, held in ranges.items()
         )
         read = dict.fromkeys(ranges, 0)
         try:
@@ -237,7 +237,7 @@ class OriginSearch:
             partitions = infos[topic.name].partitions
             homes = {TopicPartition(topic.name, topic.partitioner.place(key, partitions)) for key in keys}
             for place, held in (await self._log.offsets(sorted(homes))).items():
-                async with aclosing(chunks(self._log, place, held.start, held.end)) as fetched:
+                async with aclosing(chunks(self._log, place, held.start, held.stable)) as fetched:
                     async for chunk in fetched:
                         for fact in self._corrections_in(chunk, topic):
                             corrections.setdefault(fact.corrects, []).append(fact)

@@ -57,10 +57,10 @@ async def read_standing(log: Log, group: Group, partition: int, row_key: bytes) 
     held = (await log.offsets([place]))[place]
     standing, turns = Standing(), Turns()
     last: PositionRecord | None = None
-    async with aclosing(chunks(log, place, held.start, held.end)) as fetched:
+    async with aclosing(chunks(log, place, held.start, held.stable)) as fetched:
         async for chunk in fetched:
             for index, (offset, key) in enumerate(zip(chunk.offsets, chunk.keys, strict=True)):
-                if offset >= held.end:
+                if offset >= held.stable:
                     break
                 if key == row_key:
                     standing.row = chunk.values[index]

@@ -117,6 +117,20 @@ LAG = Metric(
     ("group", "topic", "partition"),
     "End of the input as last fetched minus the position of the rows; absent until something is read.",
 )
+HELD = Metric(
+    "headrace_held_inputs",
+    Kind.GAUGE,
+    "inputs",
+    ("group", "topic", "partition"),
+    "1 while the input's next event waits for what its sender had seen, else 0; absent until one is read.",
+)
+HELD_SECONDS = Metric(
+    "headrace_held_seconds",
+    Kind.GAUGE,
+    "seconds",
+    ("group", "topic", "partition"),
+    "For how long it waits; 0 while it does not.",
+)
 RESTORED = Metric(
     "headrace_restored_ratio",
     Kind.GAUGE,

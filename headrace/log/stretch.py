@@ -53,7 +53,7 @@ async def last_before(log: Log, place: TopicPartition, offset: int, held: Offset
 
     It is seldom the one at `offset - 1`: what ends a transaction takes offsets, too.
     """
-    span, end = _LOOK_BACK, min(offset, held.end)
+    span, end = _LOOK_BACK, min(offset, held.stable)
     while end > held.start:
         at = begin = max(held.start, end - span)
         found: Chunk | None = None

@@ -22,6 +22,8 @@ from headrace.tables.memory import MemoryEngine
 from headrace.tables.view import PartitionView
 
 GROUP = "main"
+NOW_S = 1_000.0
+"""The time of every board."""
 INPUT = "checkout.events"
 
 
@@ -101,7 +103,7 @@ class Service:
             agents=(AgentCard(name="earn", group=GROUP, topic=INPUT, events=self.events_finished),),
             tables=tuple(TableCard(name=t.name, group=t.group, path=t.path) for t in self.served_tables),
             partitions=tuple(
-                partition_card(group, number, self.view(group, number), [INPUT])
+                partition_card(group, number, self.view(group, number), [INPUT], NOW_S)
                 for group, size in groups.items()
                 for number in range(size)
             ),

@@ -7,16 +7,17 @@ import re
 
 import pytest
 
+from headrace.events.position import TopicPartition
 from headrace.http.application import build_application
 from headrace.http.whiteboard.board import AgentCard, Board, PartitionCard, TableCard, TopicCard
 from headrace.http.whiteboard.census import Census
 from headrace.http.whiteboard.drawing import draw_narrow, draw_wide
 from headrace.http.whiteboard.page import SCRIPT, SECURITY_POLICY, STYLE
 from headrace.http.whiteboard.rates import Rates, sample
-from headrace.http.whiteboard.readings import number, pace, per_second, readings
+from headrace.http.whiteboard.readings import duration, number, pace, per_second, readings
 from headrace.settings import Settings
-from headrace.tables.view import ViewState
-from tests.http.service import GROUP, Service, ask, served
+from headrace.tables.view import HeldInput, ViewState
+from tests.http.service import GROUP, INPUT, NOW_S, Service, ask, served
 from tests.http.stream import streaming
 
 BALANCES = served("balances", int)
@@ -114,6 +115,27 @@ def test_a_partition_that_restores_tells_how_far_and_one_that_stopped_why() -> N
     assert shown["x/task/main/1/state"] == "stopped: TooManyDeadLetters"
     assert shown["x/state"] == "stopped"
     assert shown["x/partitions"] == "0 of 3"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (59.9, "59 s"), (60, "1 min"), (61, "1 min 1 s"), (3_660, "1 h 1 min"), (90_000, "1 d 1 h")],
+)
+def test_a_time_is_told_in_two_units(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+async def test_an_input_that_waits_is_shown_with_how_long_and_for_what() -> None:
+    service = Service(BALANCES)
+    view = service.owned[0]
+    view.held = {TopicPartition(INPUT, 0): HeldInput(NOW_S - 75, 12, {TopicPartition("other", 0): 1_018})}
+    (held,) = service.board().partitions[0].held
+    assert (held.topic, held.offset, held.since_s, held.for_s) == (INPUT, 12, NOW_S - 75, 75)
+    text = f"{INPUT} 12 has waited 1 min 15 s for other/0 up to 1,018"
+    assert readings(service.board(), Rates())[f"loyalty/task/{GROUP}/0/held"] == text
+    assert text in (await ask(service, b"/", BROWSER)).body.decode()
+    view.held = {}
+    assert readings(service.board(), Rates())[f"loyalty/task/{GROUP}/0/held"] == ""
 
 
 def test_both_pictures_hold_every_card_and_escape_what_is_in_them() -> None:

@@ -10,6 +10,8 @@ from headrace.http.metric import (
     EVENTS,
     FOLLOWED_BEHIND,
     FOLLOWED_PARTITIONS,
+    HELD,
+    HELD_SECONDS,
     LAG,
     METRICS,
     PARTITIONS,
@@ -21,9 +23,11 @@ from headrace.http.metrics import Meter, request_samples
 from headrace.log.simulated.log import SimulatedLog
 from headrace.tables.globalview import GlobalView
 from headrace.tables.memory import MemoryEngine
-from headrace.tables.view import PartitionView, ViewState
+from headrace.tables.view import HeldInput, PartitionView, ViewState
 
 WORKER = {"app": "loyalty", "instance": "loyalty-0", "state": "running", "version": "1"}
+NOW_S = 1_000.0
+COUPONS = TopicPartition("promotions.events", 0)
 BASKETS = TopicPartition("checkout.events", 0)
 
 
@@ -33,7 +37,8 @@ def busy_worker() -> tuple[FlowFigures, list[PartitionView], Outgate]:
     flow.commit_time.add(0.003)
     serving, restoring = PartitionView("main", 0), PartitionView("main", 1)
     serving.serve(MemoryEngine().open("main", 0), Position({BASKETS: 90}))
-    serving.input_ends[BASKETS] = 100
+    serving.input_ends[BASKETS] = serving.input_ends[COUPONS] = 100
+    serving.held = {COUPONS: HeldInput(NOW_S - 12.5, 7, {BASKETS: 95})}
     restoring.restore_start, restoring.restore_offset, restoring.restore_end = 10, 35, 110
     gate = Outgate("loyalty", "loyalty-0", SimulatedLog(), {}, record_bytes_max=1_000)
     return flow, [serving, restoring], gate
@@ -51,7 +56,7 @@ def values() -> dict[tuple[str, tuple[str, ...]], float | Histogram]:
     read = Meter("balances", "key")
     read.count(200, 0.001)
     followed = [half_restored_table()]
-    samples = [*run_samples(flow, views, gate, WORKER, followed), *request_samples([read])]
+    samples = [*run_samples(flow, views, gate, WORKER, followed, now_s=NOW_S), *request_samples([read])]
     return {(sample.metric.name, sample.labels): sample.value for sample in samples}
 
 
@@ -68,7 +73,7 @@ def test_a_metric_is_named_as_prometheus_names_its_kind() -> None:
 
 def test_every_sample_has_the_labels_and_the_kind_of_its_declaration() -> None:
     flow, views, gate = busy_worker()
-    for sample in run_samples(flow, views, gate, WORKER):
+    for sample in run_samples(flow, views, gate, WORKER, now_s=NOW_S):
         assert len(sample.labels) == len(sample.metric.labels), sample.metric.name
         assert isinstance(sample.value, Histogram) == (sample.metric.kind is Kind.HISTOGRAM)
 
@@ -97,3 +102,11 @@ def test_a_histogram_counts_up_to_each_bound() -> None:
     reached = dict(commits.cumulative())
     assert (reached["0.0025"], reached["0.005"], reached["+Inf"]) == (0, 1, 1)
     assert commits.seconds == 0.003
+
+
+def test_an_input_that_waits_is_told_with_how_long_and_one_that_does_not_is_not_left_out() -> None:
+    shown = values()
+    assert shown[HELD.name, ("main", "promotions.events", "0")] == 1
+    assert shown[HELD_SECONDS.name, ("main", "promotions.events", "0")] == 12.5
+    assert shown[HELD.name, ("main", "checkout.events", "0")] == 0
+    assert shown[HELD_SECONDS.name, ("main", "checkout.events", "0")] == 0

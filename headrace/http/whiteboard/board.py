@@ -58,6 +58,19 @@ class RouteCard(msgspec.Struct, frozen=True, kw_only=True):
     sends: tuple[str, ...] = ()
 
 
+class HeldCard(msgspec.Struct, frozen=True, kw_only=True):
+    """An input whose next event waits for what its sender had seen."""
+
+    topic: str
+    offset: int
+    """Of the event that waits."""
+    since_s: float
+    """When it was found to wait, in seconds since the epoch."""
+    for_s: float
+    waits_for: dict[str, int]
+    """`topic/partition` to the next offset that has to be reached."""
+
+
 class PartitionCard(msgspec.Struct, frozen=True, kw_only=True):
     """One task of a group."""
 
@@ -73,6 +86,8 @@ class PartitionCard(msgspec.Struct, frozen=True, kw_only=True):
     to_restore: int = 0
     error: str = ""
     """Name of the error that stopped it."""
+    held: tuple[HeldCard, ...] = ()
+    """Inputs that wait for others; never without others that go on."""
 
     @property
     def lag(self) -> int:

@@ -157,7 +157,8 @@ def _partitions(board: Board, readings: Mapping[str, str]) -> str:
             f"<tr><td>{escape(card.group)}/{card.number}</td>"
             f'<td data-slot="{escape(slot)}" data-state="{state}">'
             f"<span{live(readings, f'{slot}/state')}</span></td>"
-            f'<td>{offsets}</td><td class="n"{live(readings, f"{slot}/lag")}</td></tr>'
+            f'<td>{offsets}<div class="held"{live(readings, f"{slot}/held")}</div></td>'
+            f'<td class="n"{live(readings, f"{slot}/lag")}</td></tr>'
         )
     return (
         '<section class="sheet"><h2>Partitions</h2><div class="scroll" tabindex="0" role="region" '

@@ -7,7 +7,7 @@ and the feed sends the ones that changed.
 import math
 from collections.abc import Iterator
 
-from headrace.http.whiteboard.board import Board, PartitionCard, TableCard
+from headrace.http.whiteboard.board import Board, HeldCard, PartitionCard, TableCard
 from headrace.http.whiteboard.rates import Rates
 
 UNKNOWN = "\u2013"
@@ -46,6 +46,7 @@ def _slots(board: Board, rates: Rates) -> Iterator[tuple[str, str]]:
         yield f"{slot}/state", _state(card)
         yield f"{slot}/lag", number(card.lag) if card.offsets else UNKNOWN
         yield f"{slot}\tdata-level", level(card)
+        yield f"{slot}/held", "; ".join(map(held_text, card.held))
         for topic in board.topics:
             if card.group in topic.groups:
                 yield f"{slot}/{topic.name}/offset", _offset(card.offsets.get(topic.name))
@@ -88,6 +89,26 @@ def _state(card: PartitionCard) -> str:
     if card.state == "stopped" and card.error:
         return f"stopped: {card.error}"
     return {"elsewhere": "another worker"}.get(card.state, card.state)
+
+
+def held_text(held: HeldCard) -> str:
+    """What waits, since when, and for what."""
+    wanted = " and ".join(f"{place} up to {offset:,}" for place, offset in held.waits_for.items())
+    return f"{held.topic} {held.offset:,} has waited {duration(held.for_s)} for {wanted}"
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it, in its two largest units at most."""
+    whole = int(seconds)
+    for unit_s, unit, part_s, part in (
+        (86_400, "d", 3_600, "h"),
+        (3_600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
+        if whole >= unit_s:
+            rest = whole % unit_s // part_s
+            return f"{whole // unit_s} {unit} {rest} {part}" if rest else f"{whole // unit_s} {unit}"
+    return f"{whole} s"
 
 
 def _rows(table: TableCard) -> str:

@@ -10,7 +10,15 @@ from headrace.flow.figures import AgentFigures, FlowFigures
 from headrace.flow.group import Group
 from headrace.flow.references import References, references
 from headrace.http.source import ServedTable, UserRoute
-from headrace.http.whiteboard.board import AgentCard, Board, PartitionCard, RouteCard, TableCard, TopicCard
+from headrace.http.whiteboard.board import (
+    AgentCard,
+    Board,
+    HeldCard,
+    PartitionCard,
+    RouteCard,
+    TableCard,
+    TopicCard,
+)
 from headrace.log.port import TopicInfo
 from headrace.tables.table import Table
 from headrace.tables.view import PartitionView, ViewState
@@ -51,11 +59,12 @@ class Survey:
         view: Callable[[str, int], PartitionView | None],
         figures: FlowFigures,
         sent_outside: Mapping[str, int],
+        now_s: float,
     ) -> Board:
         """The board as of now; rows are counted elsewhere."""
         sent = {name: figures.sent.get(name, 0) + sent_outside.get(name, 0) for name in self._topics}
         partitions = tuple(
-            partition_card(group.name, number, view(group.name, number), self._topics)
+            partition_card(group.name, number, view(group.name, number), self._topics, now_s)
             for group in self._groups
             for number in range(group.partitions)
         )
@@ -122,7 +131,7 @@ def _agent(
 
 
 def partition_card(
-    group: str, number: int, view: PartitionView | None, topics: Collection[str]
+    group: str, number: int, view: PartitionView | None, topics: Collection[str], now_s: float
 ) -> PartitionCard:
     """One task as its view tells; its inputs are those of `topics` that it has a position in."""
     if view is None:
@@ -144,6 +153,16 @@ def partition_card(
         restored=view.restore_offset - view.restore_start,
         to_restore=max(0, view.restore_end - view.restore_start),
         error=error,
+        held=tuple(
+            HeldCard(
+                topic=place.topic,
+                offset=held.offset,
+                since_s=held.since,
+                for_s=max(0.0, now_s - held.since),
+                waits_for={f"{p.topic}/{p.partition}": offset for p, offset in held.waits_for.items()},
+            )
+            for place, held in sorted(view.held.items())
+        ),
     )
 
 
