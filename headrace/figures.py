@@ -60,7 +60,7 @@ def _state_samples(metric: Metric, views: Sequence[PartitionView]) -> Iterator[S
 def _followed_samples(followed: Sequence[GlobalView]) -> Iterator[Sample]:
     for each in followed:
         yield from _state_samples(declared.FOLLOWED_PARTITIONS, each.partitions)
-        for number, behind in each.behind.items():
+        for number, behind in each.behind().items():
             yield Sample(declared.FOLLOWED_BEHIND, (each.group, str(number)), behind)
 
 

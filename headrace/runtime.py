@@ -153,9 +153,7 @@ class Runtime:
         self._topics, self._groups, self._catalog = found.topics, found.groups, found.catalog
         self._served, self._survey = found.served, found.survey
         self._globals = {
-            name: GlobalView(name, group.inputs, group.partitions, group.partitioner)
-            for name, group in found.groups.items()
-            if group.is_global
+            name: self._view_of(group) for name, group in found.groups.items() if group.is_global
         }
         self._dead_letter_bytes_max = found.dead_letter_bytes_max
 
@@ -170,7 +168,7 @@ class Runtime:
             clock=self._clock,
             spans=self._spans,
             dead_letter_bytes_max=self._dead_letter_bytes_max,
-            globals=list(self._globals.values()),
+            globals=self.global_views(),
         )
         self._outgate = Outgate(
             site.app,
@@ -249,6 +247,9 @@ class Runtime:
         """Every partition this worker owns, by group and partition."""
         return self._crew.views() if self._crew is not None else []
 
+    def _view_of(self, group: Group) -> GlobalView:
+        return GlobalView(group.name, group.inputs, group.partitions, group.partitioner)
+
     def _shown(self, group: str, partition: int) -> PartitionView | None:
         """What the whiteboard shows of a partition: its task if that is here, else what is followed."""
         owned = self._crew.view(group, partition) if self._crew is not None else None
@@ -257,6 +258,10 @@ class Runtime:
     def followed(self) -> Sequence[PartitionView]:
         """Every partition of the global tables, which each worker has."""
         return [view for followed in self._globals.values() for view in followed.partitions]
+
+    def global_views(self) -> Sequence[GlobalView]:
+        """The global tables, which each worker has all of; empty until the log is open."""
+        return list(self._globals.values())
 
     def peer(self, group: str, partition: int) -> Peer | None:
         """The worker that owns a partition in the current generation; None when nobody does."""
@@ -326,6 +331,5 @@ class Runtime:
             "state": self.state.value,
             "version": _VERSION,
         }
-        followed = list(self._globals.values())
-        now_s = self._clock.time()
+        followed, now_s = self.global_views(), self._clock.time()
         return run_samples(self.figures_of_flow, self.views(), self._outgate, worker, followed, now_s=now_s)

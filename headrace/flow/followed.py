@@ -72,6 +72,7 @@ class FollowedPartition:
         if not self._is_rebuilding:
             self._view.serve(self._store, *self._vectors())
             self._followed.moved()
+        self._note_shown()
 
     def forget(self) -> None:
         """What has arrived of the next unit will arrive again."""
@@ -95,11 +96,17 @@ class FollowedPartition:
         if self._offset_in_unit is None:
             self.offset_next = chunk.offset_next
         self._note_pace(chunk)
-        self._followed.behind[chunk.partition] = max(0, chunk.high_watermark - self.offset_next)
+        self._followed.ends[chunk.partition] = chunk.high_watermark
         if self._last is not before:
             layer, self._whole = self._whole, {}
             self._show(layer)
             await self._apply(layer)
+        self._note_shown()
+
+    def _note_shown(self) -> None:
+        partition = self._view.partition
+        self._followed.shown[partition] = self.offset_next
+        self._followed.ends[partition] = max(self.offset_next, self._followed.ends.get(partition, 0))
 
     # --- units
 
@@ -165,6 +172,8 @@ class FollowedPartition:
         if self._last is None:
             return Position(), NOTHING_SEEN
         group, partition, inputs = self._group, self._view.partition, self._last.inputs
+        if group.replay in inputs:
+            self._view.replay_offset_next = inputs[group.replay].offset_next
         if self._seen[0] != self._last.seen:
             self._seen = (self._last.seen, Seen.decode(self._last.seen))
         known = group.inputs.keys() & inputs.keys()

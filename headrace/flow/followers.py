@@ -93,6 +93,7 @@ class Follower:
         await self._site.clock.sleep(self._site.settings.reopen_backoff_max_s)
 
     def _close(self, state: ViewState) -> None:
+        self._followed.shown.clear()
         for view in self._followed.partitions:
             view.close(state)
         self._followed.moved()

@@ -11,7 +11,8 @@ from headrace.flow.group import Group
 from headrace.flow.sending import Sent
 from headrace.flow.topic import Topic
 from headrace.flow.unit import Unit
-from headrace.tables.globaltable import FollowedRows, GlobalTable
+from headrace.tables.followedrows import FollowedRows
+from headrace.tables.globaltable import GlobalTable
 from headrace.tables.globalview import GlobalView
 from headrace.tables.journal import Journal
 from headrace.tables.rows import KeyGuard, Rows, RowsInHand

@@ -1,12 +1,14 @@
 """A global table as every worker has it: all of its partitions, followed, and how far they are together."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from heapq import merge
 
 from headrace.events.partitioner import Partitioner
 from headrace.events.position import Position, TopicPartition
 from headrace.events.seen import NOTHING_SEEN, Seen
-from headrace.tables.view import PartitionView, ViewState
+from headrace.tables.view import FrozenView, PartitionView, ViewState
 
 
 class GlobalView:
@@ -14,6 +16,9 @@ class GlobalView:
 
     What is not served at the moment counts for nothing: it is at 0, and has seen nothing.
     """
+
+    may_be_kept = True
+    """Whether readers may keep what they decoded until the next version."""
 
     def __init__(
         self,
@@ -33,8 +38,10 @@ class GlobalView:
 
         Take it in the same loop turn in which you looked, then await it, then look again.
         """
-        self.behind = dict.fromkeys(range(partitions), 0)
-        """By partition: offsets up to the end that the changelog had when it was last read."""
+        self.shown: dict[int, int] = {}
+        """By partition: the changelog offset up to which its rows are shown, once they are."""
+        self.ends: dict[int, int] = {}
+        """By partition: the end that the changelog had when it was last read."""
         self._partitioner = partitioner
         self._vectors = (-1, Position(), NOTHING_SEEN)
 
@@ -62,6 +69,19 @@ class GlobalView:
         """The committed row bytes of a key. Raises: StillRecovering, NotOwner, StoreCorrupt."""
         partition = self._partitioner.place(wire_key, len(self.partitions))
         return self.partitions[partition].get(store_key)
+
+    def scan(self, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, bytes]]:
+        """Committed rows with start <= key < end as of now, in key order. Raises: as `get`."""
+        frozen: list[FrozenView] = []
+        with ExitStack() as snapshots:
+            for view in self.partitions:
+                frozen.append(view.freeze())
+                snapshots.callback(frozen[-1].close)
+            yield from merge(*(rows.scan(start, end) for rows in frozen))
+
+    def behind(self) -> dict[int, int]:
+        """By partition: changelog offsets that were there when it was last read, and are not shown."""
+        return {n: max(0, self.ends.get(n, 0) - self.shown.get(n, 0)) for n in range(len(self.partitions))}
 
     def moved(self) -> None:
         """Tell whoever waits that a partition has changed."""

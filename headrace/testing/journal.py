@@ -3,7 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -13,6 +13,7 @@ from headrace.flow.deadletter import replay_name
 from headrace.log.port import Append, Chunk, Outgoing
 from headrace.log.simulated.cluster import SimulatedCluster
 from headrace.tables.changelog import POSITION_KEY, PositionRecord
+from headrace.testing.lookups import Handled
 
 _REPLAY = replay_name("", "").removeprefix(".")
 """What the name of every group's replay input ends with."""
@@ -51,6 +52,8 @@ class TaskHistory:
     """How far each input is handled, by the last position record."""
     runs: list[Run] = field(default_factory=list)
     """Its events in the order in which they were handed out."""
+    lookups: dict[Handled, list[Any]] = field(default_factory=dict)
+    """What its events found in global tables."""
     outputs: list[tuple[TopicPartition, Outgoing]] = field(default_factory=list)
     """What its units sent, changelog apart."""
 

@@ -14,6 +14,7 @@ from headrace.log.simulated.reader import SimulatedReader
 from headrace.log.simulated.writer import SimulatedWriter
 from headrace.testing.items import CrashPoint
 from headrace.testing.journal import Journal, is_unit
+from headrace.testing.lookups import Lookups
 
 
 class Fate:
@@ -76,9 +77,10 @@ class Inputs(NamedTuple):
 class Link(SimulatedCluster):
     """The shared cluster as one worker reaches it."""
 
-    def __init__(self, journal: Journal, fate: Fate) -> None:
+    def __init__(self, journal: Journal, fate: Fate, lookups: Lookups) -> None:
         self.journal = journal
         self.fate = fate
+        self._lookups = lookups
         self.cluster_id = journal.cluster_id
         self.topics = journal.topics
         self.groups = journal.groups
@@ -129,6 +131,8 @@ class Link(SimulatedCluster):
         reader = self.readers[max(able, key=lambda each: len(each.topics))]
         starts = {place.topic: offset for place, offset in reader.starts.items()}
         self.journal.note_unit(appends, starts)
+        changelog = TopicPartition(appends[0].topic, partition)
+        self.journal.history(changelog).lookups.update(self._lookups.committed(changelog, inputs))
 
 
 class LinkedLog(SimulatedLog):

@@ -11,14 +11,16 @@ from headrace.errors import DecodeError
 from headrace.events.envelope import Headers, decode_envelope
 from headrace.events.position import TopicPartition
 from headrace.flow.deadletter import replay_name
-from headrace.flow.group import changelog_name
+from headrace.flow.group import Group, changelog_name
 from headrace.log.port import Chunk, Outgoing
 from headrace.settings import Settings
+from headrace.tables.globalview import GlobalView
 from headrace.tables.memory import MemoryEngine
 from headrace.tables.view import PartitionView, ViewState
 from headrace.testing.disk import Disk
 from headrace.testing.journal import Journal, Record, Run, TaskHistory, chunk_of
 from headrace.testing.link import Inputs, Link, LinkedLog, LinkedReader
+from headrace.testing.lookups import ToldView
 from headrace.testing.virtual_clock import VirtualClock
 from headrace.testing.worker import Worker
 from headrace.testing.world import PromiseBroken, World
@@ -114,8 +116,12 @@ class _ScriptedWorker(Worker):
     scripts: Mapping[Inputs, Sequence[Run]]
 
     def new_log(self) -> LinkedLog:
-        link = Link(self.journal, self.fate)
+        link = Link(self.journal, self.fate, self.lookups)
         return _ScriptedLog(link, self)
+
+    def new_global_view(self, group: Group) -> GlobalView:
+        told = {place: history.lookups for place, history in self.source.tasks.items()}
+        return ToldView(group, told)
 
 
 class _ScriptedLog(LinkedLog):

@@ -11,14 +11,18 @@ import msgspec
 from headrace.app import App
 from headrace.declarations import Declarations, Timed
 from headrace.errors import HeadraceError, first_cause
+from headrace.events.position import TopicPartition
+from headrace.flow.group import Group, changelog_name
 from headrace.http.server import HttpServer
 from headrace.runtime import Runtime
 from headrace.settings import Settings
 from headrace.tables.engines import open_engine
+from headrace.tables.globalview import GlobalView
 from headrace.tables.view import PartitionView
 from headrace.testing.disk import Disk
 from headrace.testing.journal import Journal
 from headrace.testing.link import Fate, Link, LinkedLog
+from headrace.testing.lookups import Lookups, NotedView, WatchedRuntime
 from headrace.testing.virtual_clock import VirtualClock, WorkerClock
 
 _STARTUP_TURNS = 200
@@ -61,7 +65,8 @@ class Worker:
 
     def _new_runtime(self) -> Runtime:
         self.fate, self.clock = Fate(), WorkerClock(self._shared_clock)
-        return Runtime(
+        self.lookups = Lookups()
+        runtime = WatchedRuntime(
             self._declarations,
             self.settings,
             log=self.new_log(),
@@ -69,6 +74,8 @@ class Worker:
             clock=self.clock,
             http=_Unheard(),
         )
+        runtime.view_of = self.new_global_view
+        return runtime
 
     def sibling(self, number: int) -> "Worker":
         """Another worker of the same app, with a disk of its own."""
@@ -84,7 +91,11 @@ class Worker:
 
     def new_log(self) -> LinkedLog:
         """The log as one life of the worker reaches it."""
-        return LinkedLog(Link(self.journal, self.fate))
+        return LinkedLog(Link(self.journal, self.fate, self.lookups))
+
+    def new_global_view(self, group: Group) -> GlobalView:
+        """A global table as one life of the worker follows it."""
+        return NotedView(group, self.lookups)
 
     # --- its life
 
@@ -172,6 +183,23 @@ class Worker:
                 raise error
 
     # --- what it does
+
+    def followed(self) -> list[PartitionView]:
+        """The partitions of global tables, which every worker has."""
+        return list(self.runtime.followed()) if self.is_running else []
+
+    def followers_behind(self) -> int:
+        """How many of its global tables have not been followed to the end of their changelogs."""
+        if not self.is_running:
+            return 0
+        return sum(not self._has_followed(view) for view in self.runtime.global_views())
+
+    def _has_followed(self, view: GlobalView) -> bool:
+        changelog = changelog_name(self.app.declarations.app_id, view.group)
+        return all(
+            view.shown.get(number, -1) >= self.journal.partition(TopicPartition(changelog, number)).end
+            for number in range(len(view.partitions))
+        )
 
     def views(self) -> list[PartitionView]:
         """The partitions it owns."""

@@ -7,6 +7,7 @@ from headrace.app import App
 from headrace.errors import HeadraceError
 from headrace.events.position import TopicPartition
 from headrace.flow.deadletter import replay_name
+from headrace.flow.followers import followed_name
 from headrace.flow.group import changelog_name
 from headrace.tables.view import PartitionView, ViewState
 from headrace.testing.items import CrashPoint
@@ -86,6 +87,7 @@ class World:
         if await worker.owes(await self._assigned(worker)):
             return True
         behind = sum(not self.has_caught_up(worker.app, view) for view in worker.views())
+        behind += worker.followers_behind()
         # As many of its tasks wait for time to pass as are behind: nothing more happens by itself.
         return behind > worker.clock.waiting
 
@@ -114,6 +116,8 @@ class World:
         for worker in self.all_workers():
             if worker.is_running and await worker.owes(await self._assigned(worker)):
                 found.append(f"{worker.instance} is taking its tasks over")
+            if worker.followers_behind():
+                found.append(f"{worker.instance} has not followed its global tables to the end")
             for view in worker.views():
                 if not self.has_caught_up(worker.app, view):
                     found.append(
@@ -172,7 +176,8 @@ class World:
     async def _bury(self, worker: Worker, *, keeps_store: bool) -> None:
         await worker.bury()
         if not keeps_store:
-            worker.disk.lose(sorted({agent.group for agent in worker.app.declarations.agents}))
+            groups = sorted({agent.group for agent in worker.app.declarations.agents})
+            worker.disk.lose([*groups, *map(followed_name, groups)])
 
     # --- what must always hold
 
@@ -189,6 +194,11 @@ class World:
                 # Whoever stands still may not know yet what it has committed.
                 if view.state is ViewState.SERVING and not worker.is_standing:
                     broken += self._broken_in(app, view, where)
+            for worker in workers:
+                for view in worker.followed():
+                    if view.state is ViewState.SERVING:
+                        where = f"{worker.instance}, which follows {view.group}/{view.partition}"
+                        broken += self._broken_in(app, view, where)
         if broken:
             raise PromiseBroken("; ".join(broken))
 

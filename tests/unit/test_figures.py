@@ -47,7 +47,7 @@ def busy_worker() -> tuple[FlowFigures, list[PartitionView], Outgate]:
 def half_restored_table() -> GlobalView:
     followed = GlobalView("products", ["product.events"], 2)
     followed.partitions[1].serve(MemoryEngine().open("products.followed", 1), Position())
-    followed.behind[0] = 12
+    followed.shown[0], followed.ends[0] = 30, 42
     return followed
 
 
