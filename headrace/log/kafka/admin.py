@@ -15,7 +15,7 @@ from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.commit import OffsetCommitRequest
 from aiokafka.protocol.offset import OffsetRequest
 
-from headrace.errors import TopicMismatch
+from headrace.errors import TopicMismatch, Unavailable
 from headrace.events.position import TopicPartition
 from headrace.log.kafka.codes import LEADER_MOVED, Code, refusal
 from headrace.log.kafka.connections import GROUP, Connections
@@ -64,6 +64,8 @@ class Admin:
         self._connections = connections
         self._settings = settings
         self._batch_bytes_max: dict[str, int] = {}
+        self._led: dict[TopicPartition, int] = {}
+        """Which node led a partition when it was last asked."""
 
     async def provision(self, specs: Sequence[TopicSpec]) -> Mapping[str, TopicInfo]:
         """Create what is missing, then verify all of it. Raises: as `Log.provision`."""
@@ -94,11 +96,18 @@ class Admin:
 
     async def offsets(self, places: Sequence[TopicPartition]) -> Mapping[TopicPartition, OffsetRange]:
         """Log start, high watermark and last stable offset of each. Raises: as `Log.offsets`."""
-        starts = await self._offsets(places, _EARLIEST, _READ_UNCOMMITTED)
-        # In this order: what is committed in between may not seem to be open.
-        ends = await self._offsets(places, _LATEST, _READ_UNCOMMITTED)
-        stable = await self._offsets(places, _LATEST, _READ_COMMITTED)
-        return {p: OffsetRange(starts[p], ends[p], min(ends[p], stable[p])) for p in places}
+        wanted = set(places)
+        found: dict[TopicPartition, OffsetRange] = {}
+        async with patience(self._settings.request_timeout_s, "offsets cannot be read"):
+            while wanted:
+                for node, mine in (await self._leaders(wanted)).items():
+                    found.update(await self._ranges_at(node, mine))
+                wanted -= found.keys()
+                if wanted:
+                    for place in wanted:
+                        self._led.pop(place, None)
+                    await asyncio.sleep(_RETRY_S)
+        return {place: found[place] for place in places}
 
     async def commit_offsets(
         self, group: str, generation: int, member_id: str, positions: Mapping[TopicPartition, int]
@@ -225,23 +234,20 @@ class Admin:
             if code == Code.NONE
         }
 
-    async def _offsets(
-        self, places: Iterable[TopicPartition], moment: int, isolation: int
-    ) -> Mapping[TopicPartition, int]:
-        wanted = set(places)
-        found: dict[TopicPartition, int] = {}
-        async with patience(self._settings.request_timeout_s, "offsets cannot be read"):
-            while wanted:
-                for node, mine in (await self._leaders(wanted)).items():
-                    found.update(await self._offsets_at(node, mine, moment, isolation))
-                wanted -= found.keys()
-                if wanted:
-                    await asyncio.sleep(_RETRY_S)
-        return found
-
     async def _leaders(self, places: Iterable[TopicPartition]) -> Mapping[int, list[TopicPartition]]:
-        metadata = await self._metadata(sorted({place.topic for place in places}))
+        """The places by the node that leads them; one that has no leader now is left out."""
+        unknown = [place for place in places if place not in self._led]
+        if unknown:
+            self._led.update(await self._asked_leaders(unknown))
         led: dict[int, list[TopicPartition]] = defaultdict(list)
+        for place in places:
+            if place in self._led:
+                led[self._led[place]].append(place)
+        return led
+
+    async def _asked_leaders(self, places: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        metadata = await self._metadata(sorted({place.topic for place in places}))
+        led: dict[TopicPartition, int] = {}
         for place in places:
             view = metadata.topics.get(place.topic)
             if view is None or view.error_code == Code.UNKNOWN_TOPIC_OR_PARTITION:
@@ -252,8 +258,25 @@ class Admin:
                 )
             leader = view.leaders.get(place.partition, -1)
             if leader >= 0:
-                led[leader].append(place)
+                led[place] = leader
         return led
+
+    async def _ranges_at(
+        self, node: int, places: Sequence[TopicPartition]
+    ) -> Mapping[TopicPartition, OffsetRange]:
+        try:
+            starts, ends, stable = await asyncio.gather(
+                self._offsets_at(node, places, _EARLIEST, _READ_UNCOMMITTED),
+                # In this order, in which the node answers: what is committed in between is not open.
+                self._offsets_at(node, places, _LATEST, _READ_UNCOMMITTED),
+                self._offsets_at(node, places, _LATEST, _READ_COMMITTED),
+            )
+        except Unavailable:
+            for place in places:
+                self._led.pop(place, None)
+            raise
+        answered = starts.keys() & ends.keys() & stable.keys()
+        return {p: OffsetRange(starts[p], ends[p], min(ends[p], stable[p])) for p in answered}
 
     async def _offsets_at(
         self, node: int, places: Sequence[TopicPartition], moment: int, isolation: int
