@@ -4,7 +4,7 @@ import ast
 import inspect
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
@@ -60,8 +60,8 @@ def writes(function: Callable[..., Any], table: Table[Any, Any]) -> bool:
     """Whether the code of this very function is seen to write a table; what it calls is not looked into."""
     if not isinstance(function, FunctionType):
         return False
-    written = _written_in_source(function) or set()
-    return any(found is table and name in written for name, found in _resolved(function))
+    known = dict(_resolved(function))
+    return any(_value_of(target, known) is table for target in _write_targets(function) or ())
 
 
 def _named_by(thing: Any) -> Iterator[tuple[str, Any]]:
@@ -111,30 +111,42 @@ def _names(code: CodeType) -> Iterator[str]:
 
 def _written_names(function: FunctionType) -> set[str]:
     """Names of what the code writes; without source (typed in, or part of an expression) it may be any."""
-    written = _written_in_source(function)
-    return set(_names(function.__code__)) if written is None else written
-
-
-def _written_in_source(function: FunctionType) -> set[str] | None:
-    """Names that stand before an assigned or deleted `[...]`, or before a call that writes."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    except (OSError, TypeError, SyntaxError):
-        return None
+    targets = _write_targets(function)
+    if targets is None:
+        return set(_names(function.__code__))
     written = set()
-    for node in ast.walk(tree):
-        target: ast.expr | None = None
-        if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del):
-            target = node.value
-        elif (
-            isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _WRITING
-        ):
-            target = node.func.value
+    for target in targets:
         if isinstance(target, ast.Name):
             written.add(target.id)
         elif isinstance(target, ast.Attribute):
             written.add(target.attr)
     return written
+
+
+def _write_targets(function: FunctionType) -> list[ast.expr] | None:
+    """What stands before an assigned or deleted `[...]`, or before a call that writes; None: no source."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, TypeError, SyntaxError):
+        return None
+    targets: list[ast.expr] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del):
+            targets.append(node.value)
+        elif (
+            isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _WRITING
+        ):
+            targets.append(node.func.value)
+    return targets
+
+
+def _value_of(target: ast.expr, known: Mapping[str, Any]) -> Any:
+    """What a name or a dotted name stands for, looked up without running anything; None if unknown."""
+    if isinstance(target, ast.Name):
+        return known.get(target.id)
+    if isinstance(target, ast.Attribute):
+        return inspect.getattr_static(_value_of(target.value, known), target.attr, None)
+    return None
 
 
 def _is_function_of_the_app(function: FunctionType) -> bool:
