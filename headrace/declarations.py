@@ -23,6 +23,8 @@ _RESERVED_PATHS = (
     "/whiteboard/feed",
     "/whiteboard/row",
     "/whiteboard/board",
+    "/whiteboard/why",
+    "/whiteboard/history",
 )
 _READING = frozenset({"GET", "HEAD"})
 """Methods that a served table answers itself; a route at its path may take the others."""

@@ -22,6 +22,7 @@ from headrace.flow.members import Members, Peer
 from headrace.flow.outgate import DirectSender, Outgate, SendScope
 from headrace.flow.sending import active_sender
 from headrace.flow.task import Worksite
+from headrace.flow.teller import Teller
 from headrace.flow.tracing import find_spans
 from headrace.http.address import advertised_address
 from headrace.http.metric import Samples
@@ -85,6 +86,8 @@ class Runtime:
         self._outgate: Outgate | None = None
         self._stopping = asyncio.Event()
         self._catalog = Catalog("", {})
+        self.teller: Teller | None = None
+        """Tells what made a row; None until the log is open."""
         self._globals: Mapping[str, GlobalView] = {}
 
     # --- life
@@ -156,6 +159,15 @@ class Runtime:
             name: self._view_of(group) for name, group in found.groups.items() if group.is_global
         }
         self._dead_letter_bytes_max = found.dead_letter_bytes_max
+        self.teller = Teller(
+            self._log,
+            groups=found.groups,
+            tables=self.declarations.tables,
+            topics=list(self.declarations.topics.values()),
+            infos=found.topics,
+            followed=list(self._globals.values()),
+            clock=self._clock,
+        )
 
     async def _run_tasks(self, engine: StoreEngine, membership: Membership) -> None:
         site = Worksite(

@@ -12,6 +12,7 @@ from headrace.cli.telling import fact_as_json, fact_lines
 from headrace.flow.fact import Naming
 from headrace.flow.keyhistory import Home, KeyHistory, homes, key_history, naming_of, telling_topics
 from headrace.flow.topic import Topic
+from headrace.flow.wording import plain
 from headrace.log.port import Log
 
 LIMIT = 100
@@ -86,7 +87,7 @@ class History(Command):
             click.echo(f"({told.left_out:,} older events are left out; --limit tells more of them)")
         for fact in told.facts:
             for line in fact_lines(fact, naming):
-                click.echo(line)
+                click.echo(plain(line))
         for place, offset in told.begins_at.items():
             where = f"{place.topic}/{place.partition}"
             click.echo(f"({where} begins at offset {offset}: what was before is deleted)", err=True)

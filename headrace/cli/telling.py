@@ -1,16 +1,13 @@
 """Events and their corrections as the command line tells them, to people and to scripts."""
 
 import base64
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from headrace.flow.fact import Fact, Naming
-
-_VALUE_CHARS_MAX = 160
-_OF_EVERY_CORRECTION = ("type", "corrects", "reason")
+from headrace.flow.wording import at_text, corrected_facts, place_text, seen_text, shortened, text_of
 
 
 def fact_as_json(fact: Fact, naming: Naming) -> dict[str, Any]:
@@ -22,7 +19,7 @@ def fact_as_json(fact: Fact, naming: Naming) -> dict[str, Any]:
         "type": fact.kind,
         "event_id": fact.event_id,
         "at": at_text(fact.at_ms),
-        "key": _text(fact.raw.key),
+        "key": text_of(fact.raw.key),
         "causation_id": fact.causation_id,
         "correlation_id": fact.correlation_id,
         "stamp": naming.seen(fact.seen),
@@ -44,7 +41,7 @@ def value_as_json(raw: bytes | None) -> Any:
         msgspec.json.decode(raw)
         return msgspec.Raw(raw)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        text = _text(raw)
+        text = text_of(raw)
         return text if text is not None else {"base64": base64.b64encode(raw).decode()}
 
 
@@ -72,46 +69,3 @@ def fact_lines(fact: Fact, naming: Naming) -> Iterator[str]:
 def told(label: str, what: str) -> str:
     """One line below an event."""
     return f"    {label:<12}{what}"
-
-
-def corrected_facts(raw: bytes | None) -> bytes | None:
-    """The facts of a correction, without what every correction has."""
-    try:
-        said = msgspec.json.decode(raw or b"", type=dict[str, msgspec.Raw])
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return raw
-    return msgspec.json.encode(
-        {name: value for name, value in said.items() if name not in _OF_EVERY_CORRECTION}
-    )
-
-
-def place_text(fact: Fact) -> str:
-    """Topic, partition and offset."""
-    return f"{fact.place.topic} {fact.place.partition}:{fact.offset}"
-
-
-def seen_text(seen: Mapping[str, int]) -> str:
-    """Next offsets on one line."""
-    return ", ".join(f"{name} up to {offset}" for name, offset in seen.items())
-
-
-def at_text(at_ms: int) -> str:
-    """A time in UTC."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def shortened(raw: bytes | None) -> str:
-    """A value on one line of bounded length."""
-    if raw is None:
-        return "(tombstone)"
-    text = _text(raw)
-    text = f"hex {raw.hex()}" if text is None else " ".join(text.split())
-    return text if len(text) <= _VALUE_CHARS_MAX else f"{text[:_VALUE_CHARS_MAX]}... ({len(raw)} bytes)"
-
-
-def _text(raw: bytes | None) -> str | None:
-    """The text behind the bytes; None where there is none, or no printable one."""
-    try:
-        return None if raw is None else raw.decode()
-    except UnicodeDecodeError:
-        return None

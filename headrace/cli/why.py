@@ -9,12 +9,14 @@ from headrace.cli.command import Command, ExitStatus, argument, option
 from headrace.cli.completion import table_names
 from headrace.cli.layout import find_layout
 from headrace.cli.progress import ReadingProgress
-from headrace.cli.telling import fact_as_json, fact_lines, place_text, shortened, told, value_as_json
+from headrace.cli.telling import fact_as_json, fact_lines, told, value_as_json
 from headrace.errors import DecodeError
 from headrace.flow.fact import Naming
+from headrace.flow.globalreading import read_globals
 from headrace.flow.keyhistory import naming_of, telling_topics
 from headrace.flow.origin import Cause, Link, Origin, OriginSearch
 from headrace.flow.standing import read_standing
+from headrace.flow.wording import place_text, plain, shortened
 from headrace.tables.table import Table
 
 LIMIT = 50
@@ -40,7 +42,9 @@ class Why(Command):
         table, key = self._row()
         declared = self.declared_app.declarations
         async with self.open_log(self.settings()) as log:
-            group = (await find_layout(log, declared)).group_of(table.name, declared)
+            layout = await find_layout(log, declared)
+            group = layout.group_of(table.name, declared)
+            followed = await read_globals(log, layout.groups.values(), but=group.name)
             naming = await naming_of(log)
             with ReadingProgress() as progress:
                 search = OriginSearch(
@@ -50,6 +54,7 @@ class Why(Command):
                     key,
                     naming=naming,
                     telling=telling_topics((), list(declared.topics.values())),
+                    followed=followed,
                     limit=self.kwargs["limit"],
                     report=progress.report,
                 )
@@ -58,7 +63,7 @@ class Why(Command):
             self.show_json(self._as_json(table, key, search.partition, origin, naming))
         else:
             for line in self._lines(search.partition, origin, naming):
-                click.echo(line)
+                click.echo(plain(line))
         return ExitStatus.YES if origin.links and origin.is_borne_out else ExitStatus.NO
 
     def _row(self) -> tuple[Table[Any, Any], Any]:

@@ -19,6 +19,7 @@ from headrace.flow.topic import Topic
 from headrace.flow.turns import Turns
 from headrace.log.port import Chunk, Log, OffsetRange
 from headrace.log.stretch import chunks, last_before
+from headrace.tables.globalview import GlobalView
 from headrace.tables.table import Table
 
 _CACHE_ROWS_MAX = 20_000
@@ -28,7 +29,8 @@ _CORRECTS = b'"corrects"'
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
-    """What an event had to wait for: another input of the task, up to where its sender had seen it."""
+    """What an event had to wait for: another input of the task, or of a global table, up to where its
+    sender had seen it."""
 
     place: TopicPartition
     offset_next: int
@@ -96,6 +98,7 @@ class OriginSearch:
         *,
         naming: Naming,
         telling: Sequence[Topic[Any, Any]] = (),
+        followed: Sequence[GlobalView] = (),
         limit: int,
         report: Report = lambda read, of: None,
         is_over: Callable[[], bool] = lambda: False,
@@ -107,14 +110,15 @@ class OriginSearch:
         self._naming = naming
         self._telling = [topic for topic in telling if topic.name not in group.inputs]
         """Other topics that may carry corrections of the inputs' events."""
+        self._followed = followed
+        """The global tables that the agents may read, as they are now."""
         self._limit = limit
         self._report = report
         self._is_over = is_over
         self._is_whole = True
         self._turns = Turns()
-        partitioner = next(iter(group.inputs.values())).partitioner
         self.wire_key = table.keys.to_wire(key)
-        self.partition = partitioner.place(self.wire_key, group.partitions)
+        self.partition = group.partitioner.place(self.wire_key, group.partitions)
         self.row_key = table.row_prefix + table.keys.to_store(key)
 
     async def run(self, standing: Standing) -> Origin:
@@ -196,6 +200,7 @@ class OriginSearch:
             self.partition,
             (self._table, self._key),
             refused=refused,
+            followed=self._followed,
             cache_rows_max=_CACHE_ROWS_MAX,
             touches_max=self._limit,
         )
@@ -256,8 +261,10 @@ class OriginSearch:
 
     async def _link(self, touch: Touch, fact: Fact, ranges: Mapping[TopicPartition, OffsetRange]) -> Link:
         causes = []
+        followed = {topic for each in self._followed for topic in each.inputs}
         for place, offset in sorted(self._naming.catalog.position(fact.seen).items()):
-            if place in ranges and place.topic != fact.place.topic:
+            is_waited_for = place in ranges or place.topic in followed
+            if is_waited_for and place.topic != fact.place.topic:
                 causes.append(await self._cause(place, offset))
         return Link(fact=fact, agent=touch.agent, row=touch.row, is_replayed=touch.is_replayed, causes=causes)
 

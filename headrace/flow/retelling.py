@@ -24,6 +24,7 @@ from headrace.flow.topic import Topic
 from headrace.flow.tracing import TaskTrace
 from headrace.flow.turns import Turns
 from headrace.log.port import Chunk
+from headrace.tables.globalview import GlobalView
 from headrace.tables.memory import MemoryStore
 from headrace.tables.rows import KeyGuard, Rows, active_rows
 from headrace.tables.store import Row, Store
@@ -61,6 +62,7 @@ class Retelling:
         watched: tuple[Table[Any, Any], Any],
         *,
         refused: Refused,
+        followed: Sequence[GlobalView] = (),
         cache_rows_max: int,
         touches_max: int,
     ) -> None:
@@ -75,7 +77,7 @@ class Retelling:
         self._partition = partition
         self._refused = refused
         self._store = MemoryStore()
-        self._hand = _Hand(group, partition, watched, self._touch, cache_rows_max=cache_rows_max)
+        self._hand = _Hand(group, partition, watched, self._touch, followed, cache_rows_max=cache_rows_max)
         trace = TaskTrace(None, group.name, partition)
         self._runs = [
             AgentRun(agent, app=group.app, partition=partition, trace=trace) for agent in group.agents
@@ -263,10 +265,11 @@ class _Hand(Hand):
         partition: int,
         watched: tuple[Table[Any, Any], Any],
         touch: Callable[[bytes | None], None],
+        followed: Sequence[GlobalView],
         *,
         cache_rows_max: int,
     ) -> None:
-        super().__init__(group, partition, cache_rows_max=cache_rows_max)
+        super().__init__(group, partition, cache_rows_max=cache_rows_max, followed=followed)
         self._watched = watched
         self._touch = touch
 

@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from headrace.events.position import TopicPartition
 from headrace.flow.group import Group
 from headrace.flow.turns import Turns
-from headrace.log.port import Log
+from headrace.log.port import Log, OffsetRange
 from headrace.log.stretch import chunks
 from headrace.tables.changelog import POSITION_KEY, PositionRecord, follow_unit
+from headrace.tables.view import PartitionView
 
 _FENCES_MAX = 50_000
 """More units than that are told apart less finely."""
+_NEWEST_RECORDS = 50_000
+"""So much of a changelog is read for the units behind a row that is known already."""
 
 
 @dataclass(slots=True)
@@ -54,7 +57,10 @@ class Standing:
 async def read_standing(log: Log, group: Group, partition: int, row_key: bytes) -> Standing:
     """The newest committed row of a store key, and the units behind it. Raises: ForkedChangelog."""
     place = TopicPartition(group.changelog, partition)
-    held = (await log.offsets([place]))[place]
+    return await _read(log, group, place, (await log.offsets([place]))[place], row_key)
+
+
+async def _read(log: Log, group: Group, place: TopicPartition, held: OffsetRange, row_key: bytes) -> Standing:
     standing, turns = Standing(), Turns()
     last: PositionRecord | None = None
     async with aclosing(chunks(log, place, held.start, held.stable)) as fetched:
@@ -69,13 +75,31 @@ async def read_standing(log: Log, group: Group, partition: int, row_key: bytes) 
                         last,
                         chunk.values[index] or b"",
                         topic=place.topic,
-                        partition=partition,
+                        partition=place.partition,
                         offset=offset,
                     )
                     standing.take(record, last, chunk.timestamps_ms[index], group)
                     last = record
                 if turns.is_due:
                     await turns.give()
+    return standing
+
+
+async def standing_of(log: Log, group: Group, view: PartitionView, row_key: bytes) -> Standing:
+    """The row that a running worker has of a key, and the newest units behind it.
+
+    Raises: StillRecovering, NotOwner, StoreCorrupt, ForkedChangelog.
+    """
+    place = TopicPartition(group.changelog, view.partition)
+    # In one turn of the loop: a publish cannot come in between.
+    row, position, replay_next = view.get(row_key), view.position, view.replay_offset_next
+    end = {at.topic: offset for at, offset in position.items()} | {group.replay: replay_next}
+    held = (await log.offsets([place]))[place]
+    newest = held._replace(start=max(held.start, held.stable - _NEWEST_RECORDS))
+    standing = await _read(log, group, place, newest, row_key)
+    # The log may be some units ahead of what was taken from the view.
+    behind = (fence for fence in standing.fences if all(fence.get(t, 0) <= at for t, at in end.items()))
+    standing.row, standing.fences = row, [*behind, end]
     return standing
 
 

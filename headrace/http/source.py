@@ -13,6 +13,7 @@ from starlette.responses import Response
 from headrace.events.key import KeyCodec
 from headrace.events.partitioner import Partitioner
 from headrace.events.position import Catalog, Position
+from headrace.flow.teller import Teller
 from headrace.http.metric import Samples
 from headrace.http.whiteboard.board import Board
 from headrace.settings import Settings
@@ -97,6 +98,10 @@ class ReadSource(Protocol):
 
     def sending(self) -> AbstractAsyncContextManager[Sent]:
         """A scope in which `send` collects into one transaction, committed at its end."""
+
+    @property
+    def teller(self) -> Teller | None:
+        """Tells what made a row, and what happened to a key; None until the log is open."""
 
     def board(self) -> Board:
         """What the whiteboard shows, as of now."""

@@ -81,6 +81,10 @@ class Service:
     def view(self, group: str, partition: int) -> PartitionView | None:
         return self.owned.get(partition) if group == GROUP else None
 
+    @property
+    def teller(self) -> None:
+        return None
+
     def followed(self) -> Sequence[PartitionView]:
         return []
 

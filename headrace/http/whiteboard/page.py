@@ -45,6 +45,7 @@ def page(board: Board, readings: Mapping[str, str]) -> bytes:
         f'<section class="sheet picture" aria-label="Whiteboard">'
         f"{draw_wide(board, readings)}{draw_narrow(board, readings)}</section>"
         f'<div class="two">{lookup}{_partitions(board, readings)}</div>'
+        '<section class="sheet telling" aria-live="polite" hidden></section>'
         '<footer><a href="/openapi.json">openapi.json</a><a href="/metrics">metrics</a>'
         '<a href="/readyz">readiness</a><span>Figures are of this worker.</span>'
         "</footer>"

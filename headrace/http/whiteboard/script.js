@@ -62,6 +62,28 @@
     const cell = list.appendChild(document.createElement("dd"));
     cell.append(text);
   };
+  const tell = async (event) => {
+    const button = event.target, pane = document.querySelector(".telling");
+    button.disabled = true;
+    const answer = await fetch(button.dataset.from, { headers: headers() }), text = await answer.text();
+    button.disabled = false;
+    if (answer.ok) {
+      pane.replaceChildren(...new DOMParser().parseFromString(text, "text/html").body.childNodes);
+    } else {
+      const found = JSON.parse(text), line = document.createElement("p");
+      line.textContent = found.detail || found.title;
+      pane.replaceChildren(line);
+    }
+    pane.hidden = false;
+    pane.scrollIntoView({ block: "nearest" });
+  };
+  const ask = (list, text, from) => {
+    const button = list.appendChild(document.createElement("button"));
+    button.type = "button";
+    button.textContent = text;
+    button.dataset.from = from;
+    button.addEventListener("click", tell);
+  };
   const look = async (event) => {
     event.preventDefault();
     const form = new FormData(event.target), pane = document.querySelector(".answer");
@@ -81,6 +103,12 @@
       pane.append(list);
     }
     pane.append(json);
+    if (answer.ok) {
+      const asking = pane.appendChild(document.createElement("div"));
+      asking.className = "asking";
+      ask(asking, "Why is it so?", "/whiteboard/why?" + query);
+      ask(asking, "Its events", "/whiteboard/history?" + query);
+    }
   };
   let isFollowing = false;
   const begin = () => {

@@ -6,9 +6,8 @@ from typing import Any
 import msgspec
 from starlette.types import Receive, Send
 
-from headrace.errors import StillRecovering
 from headrace.http.access import UNAUTHORIZED
-from headrace.http.problems import NOT_OWNED, RECOVERING, Problem, RawHeader, bad_request, problem_of
+from headrace.http.problems import NOT_OWNED, RETRY_AFTER, Problem, RawHeader, bad_request
 from headrace.http.query import query_fields
 from headrace.http.reads import PointReads, token_bytes
 from headrace.http.source import ReadSource, ServedTable
@@ -17,9 +16,12 @@ from headrace.http.whiteboard import page
 from headrace.http.whiteboard.board import Board
 from headrace.http.whiteboard.census import Census
 from headrace.http.whiteboard.feed import Feed
+from headrace.http.whiteboard.story import history_html, origin_html
+from headrace.tables.view import PartitionView
 
 FEED, ROW, BOARD = b"/whiteboard/feed", b"/whiteboard/row", b"/whiteboard/board"
-PATHS = frozenset({FEED, ROW, BOARD})
+WHY, HISTORY = b"/whiteboard/why", b"/whiteboard/history"
+PATHS = frozenset({FEED, ROW, BOARD, WHY, HISTORY})
 
 HTML_HEADERS: tuple[RawHeader, ...] = (
     (b"content-type", b"text/html; charset=utf-8"),
@@ -31,6 +33,7 @@ HTML_HEADERS: tuple[RawHeader, ...] = (
 """Of every page: nothing is stored, and nothing comes from elsewhere."""
 _DOOR = page.door()
 _LOOKUP = bad_request("A look-up names a table that is served and a key: ?table=...&key=...")
+_BUSY = Problem(503, "The events of another key are being read at the moment; try again.", RETRY_AFTER)
 _STOPPING = event("ended", b'{"error":"WorkerStopping"}')
 
 
@@ -61,8 +64,11 @@ class Whiteboard:
         if path == FEED:
             async with self._feed.following() as follower:
                 return await self._streams.respond(follower, _STOPPING, receive, send)
-        if path == ROW:
-            return await self._respond_row(query, send)
+        if path in (ROW, WHY, HISTORY):
+            found = self._find(query)
+            if isinstance(found, Problem):
+                return await found.send(send)
+            return await self._respond_key(path, *found, send)
         (board,), readings = await self._feed.now()
         if path == BOARD:
             return await send_document(
@@ -70,31 +76,45 @@ class Whiteboard:
             )
         return await send_document(send, page.page(board, readings), *HTML_HEADERS)
 
-    async def _respond_row(self, query: bytes, send: Send) -> int:
+    def _find(self, query: bytes) -> tuple[ServedTable, str, PartitionView, bytes] | Problem:
+        """The table, the key as it was typed, and where its row is here."""
         fields = query_fields(query, frozenset({"table", "key"}))
         if isinstance(fields, Problem):
-            return await _LOOKUP.send(send)
+            return _LOOKUP
         known = self._reads.get(fields.get("table", ""))
         if known is None or "key" not in fields:
-            return await _LOOKUP.send(send)
+            return _LOOKUP
         table, reads = known
         place = reads.locate_text(fields["key"])
         if isinstance(place, Problem):
-            return await place.send(send)
-        partition, store_key = place
-        view = self._source.view(table.group, partition)
-        if view is None:
-            return await NOT_OWNED.send(send)
-        try:
-            row, position = view.get(store_key), view.position
-            token = token_bytes(position, self._source.catalog)
-        except StillRecovering:
-            return await RECOVERING.send(send)
-        except Exception as error:  # noqa: BLE001  (it is mapped to an answer, and logged there)
-            return await problem_of(error).send(send)
+            return place
+        view = self._source.view(table.group, place[0])
+        return NOT_OWNED if view is None else (table, fields["key"], view, place[1])
+
+    async def _respond_key(
+        self, path: bytes, table: ServedTable, key: str, view: PartitionView, store_key: bytes, send: Send
+    ) -> int:
+        if path == ROW:
+            return await self._respond_row(table, key, view, store_key, send)
+        teller = self._source.teller
+        if teller is None or teller.is_busy:
+            return await _BUSY.send(send)
+        if path == WHY:
+            origin = await teller.origin(table.name, key, view)
+            story = origin_html(table.name, key, origin.answer, origin.naming)
+        else:
+            history = await teller.history(key)
+            story = history_html(key, history.answer, history.naming)
+        return await send_document(send, story, *HTML_HEADERS)
+
+    async def _respond_row(
+        self, table: ServedTable, key: str, view: PartitionView, store_key: bytes, send: Send
+    ) -> int:
+        row, position = view.get(store_key), view.position
+        token = token_bytes(position, self._source.catalog)
         found: dict[str, Any] = {
-            "href": f"{table.path}/{page.quoted(fields['key'])}",
-            "partition": partition,
+            "href": f"{table.path}/{page.quoted(key)}",
+            "partition": view.partition,
             "position": {f"{place.topic}/{place.partition}": at for place, at in position.items()},
             "token": token.decode(),
             # As text: a browser would round long numbers.
