@@ -299,8 +299,8 @@ class Admission:
         untrue = False
         for topic, missing in list(self._missing.items()):
             for print_, offset in missing.items():
-                end = self._ends.get(print_)
-                if end is not None and offset > end:
+                # Of the others an end may be known that is long passed.
+                if print_ in doubtful and offset > (end := self._ends[print_]):
                     at = self._places[print_]
                     what = (
                         f"its sender says to have seen {at.topic} partition {at.partition} up to before "

@@ -21,6 +21,7 @@ class Room:
 
     def __init__(self, catalog_: Catalog, log: SimulatedLog) -> None:
         self.catalog = catalog_
+        self.log = log
         self.view = PartitionView("main", 0)
         self.isolation = Isolation()
         prints = {place.topic: catalog_.print_of(place) for place in (A, B, C)}
@@ -129,3 +130,15 @@ async def test_what_is_waited_for_may_be_lost_and_is_then_refused() -> None:
     room.admission.recheck()
     assert await room.take() == [("b", [0])]
     assert type(room.isolation.refused["b", 0]).__name__ == "UntrueStamp"
+
+
+async def test_a_true_stamp_is_not_held_against_an_end_that_was_asked_for_long_ago() -> None:
+    room = await Room.open()
+    assert await room.take(room.chunk(C, 0, (A, 10))) == []
+    writer = await room.log.writer("more")
+    await writer.commit([Append(*A, [(b"k", b"v", (), 0)] * 9)])
+    room.view.input_ends[A] = 20
+    assert await room.take(room.chunk(A, 0, *[None] * 10)) == [("a", [*range(10)]), ("c", [0])]
+    # Where B's stamp makes it ask the log again, it asks for C alone.
+    assert await room.take(room.chunk(C, 1, (A, 15)), room.chunk(B, 0, (C, 9))) == []
+    assert room.isolation.refused == {}
