@@ -4,7 +4,8 @@ import ast
 import inspect
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
@@ -13,6 +14,8 @@ from headrace.tables.table import Table
 
 _OBJECTS_MAX = 500
 _DEPTH_MAX = 4
+_FUNCTIONS_CACHED = 1_024
+"""An app that is run again, as tests do, is not read again."""
 _WRITING = frozenset({"pop", "setdefault", "discard"})
 _OURS = ("headrace", "faust", "mode")
 
@@ -44,7 +47,7 @@ def references(function: Callable[..., Any]) -> References:
             continue
         seen.add(id(thing))
         if isinstance(thing, FunctionType) and _is_function_of_the_app(thing):
-            writing |= _written_names(thing)
+            writing |= _written_names(thing.__code__)
         for name, found in _named_by(thing):
             if isinstance(found, Table):
                 tables.setdefault(found.name, set()).add(name)
@@ -60,8 +63,8 @@ def writes(function: Callable[..., Any], table: Table[Any, Any]) -> bool:
     """Whether the code of this very function is seen to write a table; what it calls is not looked into."""
     if not isinstance(function, FunctionType):
         return False
-    known = dict(_resolved(function))
-    return any(_value_of(target, known) is table for target in _write_targets(function) or ())
+    written = _written_in_source(function.__code__) or frozenset()
+    return any(found is table and name in written for name, found in _resolved(function))
 
 
 def _named_by(thing: Any) -> Iterator[tuple[str, Any]]:
@@ -109,44 +112,33 @@ def _names(code: CodeType) -> Iterator[str]:
             yield from _names(inner)
 
 
-def _written_names(function: FunctionType) -> set[str]:
+def _written_names(code: CodeType) -> frozenset[str]:
     """Names of what the code writes; without source (typed in, or part of an expression) it may be any."""
-    targets = _write_targets(function)
-    if targets is None:
-        return set(_names(function.__code__))
+    written = _written_in_source(code)
+    return frozenset(_names(code)) if written is None else written
+
+
+@lru_cache(maxsize=_FUNCTIONS_CACHED)
+def _written_in_source(code: CodeType) -> frozenset[str] | None:
+    """Names that stand before an assigned or deleted `[...]`, or before a call that writes."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(code)))
+    except (OSError, TypeError, SyntaxError):
+        return None
     written = set()
-    for target in targets:
+    for node in ast.walk(tree):
+        target: ast.expr | None = None
+        if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del):
+            target = node.value
+        elif (
+            isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _WRITING
+        ):
+            target = node.func.value
         if isinstance(target, ast.Name):
             written.add(target.id)
         elif isinstance(target, ast.Attribute):
             written.add(target.attr)
-    return written
-
-
-def _write_targets(function: FunctionType) -> list[ast.expr] | None:
-    """What stands before an assigned or deleted `[...]`, or before a call that writes; None: no source."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    except (OSError, TypeError, SyntaxError):
-        return None
-    targets: list[ast.expr] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del):
-            targets.append(node.value)
-        elif (
-            isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _WRITING
-        ):
-            targets.append(node.func.value)
-    return targets
-
-
-def _value_of(target: ast.expr, known: Mapping[str, Any]) -> Any:
-    """What a name or a dotted name stands for, looked up without running anything; None if unknown."""
-    if isinstance(target, ast.Name):
-        return known.get(target.id)
-    if isinstance(target, ast.Attribute):
-        return inspect.getattr_static(_value_of(target.value, known), target.attr, None)
-    return None
+    return frozenset(written)
 
 
 def _is_function_of_the_app(function: FunctionType) -> bool:
