@@ -31,6 +31,8 @@ _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 _BROKER_DEFAULTED = frozenset({"replication_factor", "min_insync_replicas"})
 _SCHEMES = ("embedded://", "kafka://", "simulated://")
+_SECRET_CHARACTERS_MIN = 16
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class Origin(Enum):
@@ -251,7 +253,20 @@ def _check(settings: Settings, origins: Mapping[str, Origin]) -> None:
         raise refuse("page_rows_default", "is more than page_rows_max")
     if not all(re.fullmatch(r"[0-9a-f]{64}", token) for token in settings.tokens):
         raise refuse("tokens", "must be SHA-256 sums in hex, never the tokens themselves")
+    _check_peers(settings, refuse)
     if bool(settings.kafka_cert_file) != bool(settings.kafka_key_file):
         raise refuse("kafka_cert_file", "and kafka_key_file belong together")
     if settings.kafka_sasl and not (settings.kafka_username and settings.kafka_password):
         raise refuse("kafka_sasl", "needs kafka_username and kafka_password")
+
+
+def _check_peers(settings: Settings, refuse: Callable[[str, str], SettingsError]) -> None:
+    if any(len(secret) < _SECRET_CHARACTERS_MIN for secret in settings.peer_secret):
+        raise refuse("peer_secret", f"must have {_SECRET_CHARACTERS_MIN} characters or more")
+    if bool(settings.http_tls_cert_file) != bool(settings.http_tls_key_file):
+        raise refuse("http_tls_cert_file", "and http_tls_key_file belong together")
+    if settings.peer_ca_file and not settings.http_tls_cert_file:
+        raise refuse("peer_ca_file", "needs http_tls_cert_file, which is what a worker shows to the others")
+    for name in ("peer_request_headers", "peer_answer_headers"):
+        if not all(_HEADER_NAME.fullmatch(header) for header in getattr(settings, name)):
+            raise refuse(name, "must be names of headers")

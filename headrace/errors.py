@@ -37,6 +37,9 @@ HeadraceError
         TopicMismatch       a topic is missing, recreated, or has other partitions
         ForkedChangelog     a changelog is not its owner's alone; unit numbers fell, say
         AlreadyRunning      another worker of this app holds the embedded log
+    PeerError               another worker of the app cannot be asked
+        PeerUnreachable     it does not answer, or not in time
+        PeerUnproven        nothing proves that it is the worker that it is announced as
     PositionError           a position that cannot be judged here
         MalformedToken      not a position token
         ForeignToken        a token of another cluster or of a recreated topic
@@ -314,6 +317,29 @@ class AlreadyRunning(LogError):
     """Another worker of this app already runs on this embedded log."""
 
     hint = "One worker per app on the embedded log; for more set HEADRACE_LOG=kafka://host:9092."
+
+
+class PeerError(HeadraceError):
+    """Another worker of the app, which owns what was asked for, cannot be asked."""
+
+    hint = "Its own log says more; try again, or ask that worker."
+
+    def __init__(self, what: str, *, hint: str | None = None, was_sent: bool = False) -> None:
+        super().__init__(what, hint=hint)
+        self.was_sent = was_sent
+        """Whether the request may have reached it: what it did then is not known."""
+
+
+class PeerUnreachable(PeerError):
+    """The worker that owns what was asked for does not answer, not in time, or nothing sensible."""
+
+    hint = "Check that its address (HEADRACE_ADVERTISE) can be reached from here; try again shortly."
+
+
+class PeerUnproven(PeerError):
+    """Nothing proves that who answers at an announced address is that worker: it gets nothing to see."""
+
+    hint = "Give all workers of the app the same HEADRACE_PEER_SECRET, or TLS and HEADRACE_PEER_CA_FILE."
 
 
 class PositionError(HeadraceError):

@@ -192,10 +192,11 @@ class Runtime:
         )
         async with asyncio.TaskGroup() as tasks:
             crew = self._crew = Crew(site, self._groups, membership, tasks)
-            reached_at = advertised_address(self.settings, self.address)
             side = [
                 tasks.create_task(self._members.run(), name="members"),
-                tasks.create_task(self._members.announce(self.instance, reached_at), name="announcement"),
+                tasks.create_task(
+                    self._members.announce(self.instance, self.reached_at), name="announcement"
+                ),
                 tasks.create_task(self._outgate.run(), name="outgate"),
                 tasks.create_task(self._http.wait_failed(), name="http watch"),
                 tasks.create_task(record_lag(self._log, site.app, self.views, self._clock), name="lag marks"),
@@ -233,6 +234,11 @@ class Runtime:
     def address(self) -> tuple[str, int]:
         """Where the HTTP server listens."""
         return self._http.address
+
+    @property
+    def reached_at(self) -> str:
+        """Where other workers reach this one; empty before it listens. Raises: SettingsError."""
+        return advertised_address(self.settings, self.address) if self.address[1] else ""
 
     @property
     def catalog(self) -> Catalog:

@@ -44,6 +44,35 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     page_rows_default: int = 100
     """Rows of one scan page unless the request says `limit=`."""
 
+    http_tls_cert_file: str = ""
+    """PEM file of the server's certificate with its chain: it then speaks HTTPS only; empty: plain HTTP."""
+    http_tls_key_file: str = ""
+    """PEM file of its key."""
+    http_tls_key_password: str = ""
+    """Password of that key."""
+
+    # other workers of the app
+    peer_secret: tuple[str, ...] = ()
+    """What workers prove themselves to each other with, 16 characters or more, the same for all; of
+    several the first one is used and each is accepted, so that it can be changed worker by worker."""
+    peer_ca_file: str = ""
+    """PEM file of who signs the workers' certificates, and nobody else's: workers then show theirs to
+    each other (`http_tls_cert_file`), and trust nobody without one."""
+    peer_tls_name: str = ""
+    """Name that the certificate of every worker carries; empty: the host of its address."""
+    peer_timeout_s: float = 5.0
+    """Longest wait for another worker's answer, beyond what the request itself allows to wait."""
+    peer_connect_timeout_s: float = 1.0
+    """Longest wait for a connection to another worker, within `peer_timeout_s`."""
+    peer_connections_max: int = 64
+    """Connections to one other worker; further requests for it wait for a free one. Streams come on top."""
+    peer_answer_bytes_max: int = 16 * 1024 * 1024
+    """Largest answer of another worker that is passed on."""
+    peer_request_headers: tuple[str, ...] = ()
+    """Headers of requests that routes need beyond those of the reference; only these reach another worker."""
+    peer_answer_headers: tuple[str, ...] = ()
+    """Headers of answers that routes give beyond those of the reference; only these come back from there."""
+
     # unit of work
     unit_records_max: int = 10_000
     """Most events of one unit."""
@@ -102,5 +131,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Log lines for people, or one JSON object per line."""
 
 
-SECRETS = frozenset({"kafka_password", "kafka_key_password", "tokens"})
+SECRETS = frozenset(
+    {"kafka_password", "kafka_key_password", "http_tls_key_password", "peer_secret", "tokens"}
+)
 """Settings whose value is never shown."""

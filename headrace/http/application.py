@@ -9,8 +9,12 @@ from headrace.errors import DeclarationError
 from headrace.http import openapi, probes
 from headrace.http.access import UNAUTHORIZED, Guard
 from headrace.http.metrics import Meter, MetricsPage
+from headrace.http.peers.gate import GREETING_PATH, RESERVED, Gate
+from headrace.http.peers.hop import Hop
+from headrace.http.peers.proof import HOP
+from headrace.http.peers.routed import RoutedReads
 from headrace.http.problems import CLOSE, NOT_FOUND, Problem, method_not_allowed, problem_of
-from headrace.http.reads import PointReads
+from headrace.http.reads import ELSEWHERE, PointReads
 from headrace.http.routes import BODY_TIMEOUT_S, UserRoutes
 from headrace.http.rowstream import RowStreams
 from headrace.http.scans import Scans
@@ -31,6 +35,7 @@ _NOTED = frozenset(
         b"transfer-encoding",
         _POSITION,
         _CONSISTENCY,
+        HOP,
     }
 )
 _NO_HEADERS: dict[bytes, bytes] = {}
@@ -65,15 +70,19 @@ class Application:
         self._header_bytes_max = source.settings.http_header_bytes_max
         self._guard = Guard(source.settings.tokens)
         self._is_open = self._guard.is_open
+        self._gate = Gate(source)
+        self.hop = Hop(source)
+        """The way to the other workers of the app."""
         tables = [(quote(table.path).encode(), table) for table in source.served_tables]
         reads = {path: PointReads(source, table) for path, table in tables}
         self._reads = {p: (reads[p].respond, Meter(t.name, "key")) for p, t in tables}
+        self._routed = {p: RoutedReads(source, self.hop, t, reads[p]) for p, t in tables}
         self._scans = {p: (Scans(source, t).respond, Meter(t.name, "scan")) for p, t in tables}
         self._routes = UserRoutes(source, source.user_routes, body_timeout_s=body_timeout_s)
         self._description = openapi.describe(source)
         self._meter = Meter()
         of_tables = [meter for _, meter in (*self._reads.values(), *self._scans.values())]
-        self._metrics = MetricsPage(source, [self._meter, *of_tables])
+        self._metrics = MetricsPage(source, [self._meter, *of_tables], self.hop.figures)
         self._streams = Streams(
             source.settings.http_streams_max,
             count=lambda status: self._meter.count(status, 0.0),
@@ -86,6 +95,10 @@ class Application:
     def end_streams(self) -> None:
         """Let every open stream say that the worker stops, and end; new ones are refused."""
         self._streams.end()
+
+    def close(self) -> None:
+        """Let go of the connections to other workers; called once nothing is answered any more."""
+        self.hop.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -116,6 +129,11 @@ class Application:
                 accept = value
         if header_bytes > self._header_bytes_max:
             return self._meter, await _HEADERS_TOO_LARGE.send(send)
+        is_greeting = path == GREETING_PATH
+        if is_greeting or HOP in noted:
+            refusal = self._gate.refusal(noted.get(HOP, b""), scope)
+            if refusal is not None or is_greeting:
+                return self._meter, await self._gate.answer(refusal, noted.get(HOP), scope, send)
         is_trusted = self._is_open or self._guard.admits(noted.get(b"authorization"))
         if not is_trusted and path not in _OPEN:
             is_person = path == b"/" and b"text/html" in accept and scope["method"] == "GET"
@@ -123,29 +141,42 @@ class Application:
             return self._meter, await refuse(send)
 
         if scope["method"] in _READING:
-            cut = path.rfind(b"/")
-            scan = self._scans.get(path)
-            read = self._reads.get(path[:cut]) if scan is None else None
-            if noted and (scan or read) and _has_body(noted):
-                return self._meter, await _BODY_UNWANTED.send(send)
-            if noted and (scan or read) and _asks_for_position(noted):
-                return self._meter, await _CANNOT_WAIT.send(send)
-            if read is not None and b"text/event-stream" in accept:
-                streams, is_head = self._row_streams[path[:cut]], scope["method"] == "HEAD"
-                return self._meter, await streams.respond(path[cut + 1 :], is_head, receive, send)
-            if read is not None:
-                respond_key, meter = read
-                return meter, await respond_key(path[cut + 1 :], noted.get(b"if-none-match"), send)
-            if scan is not None:
-                respond_scan, meter = scan
-                return meter, await respond_scan(scope["query_string"], send)
+            answered = await self._answer_read(scope, noted, accept, receive, send)
+            if answered is not None:
+                return answered
         if path in _PAGES:
             return self._meter, await self._answer_page(scope, accept, is_trusted, receive, send)
         is_table = path in self._scans or path[: path.rfind(b"/")] in self._reads
         others = _READING if is_table else ()
         length = noted.get(b"content-length")
-        status = await self._routes.respond(scope, receive, send, length, others)
-        return self._meter, await NOT_FOUND.send(send) if status is None else status
+        routed = await self._routes.respond(scope, receive, send, length, others)
+        return self._meter, await NOT_FOUND.send(send) if routed is None else routed
+
+    async def _answer_read(
+        self, scope: Scope, noted: dict[bytes, bytes], accept: bytes, receive: Receive, send: Send
+    ) -> tuple[Meter, int] | None:
+        """Answer a read of a table; None when the path is none's."""
+        path: bytes = scope["raw_path"]
+        cut = path.rfind(b"/")
+        scan = self._scans.get(path)
+        read = self._reads.get(path[:cut]) if scan is None else None
+        if noted and (scan or read) and _has_body(noted):
+            return self._meter, await _BODY_UNWANTED.send(send)
+        if noted and (scan or read) and _asks_for_position(noted):
+            return self._meter, await _CANNOT_WAIT.send(send)
+        if read is not None and b"text/event-stream" in accept:
+            streams, is_head = self._row_streams[path[:cut]], scope["method"] == "HEAD"
+            return self._meter, await streams.respond(path[cut + 1 :], is_head, receive, send)
+        if read is not None:
+            respond_key, meter = read
+            status = await respond_key(path[cut + 1 :], noted.get(b"if-none-match"), send)
+            if status == ELSEWHERE:
+                status = await self._routed[path[:cut]].respond(path[cut + 1 :], scope, send)
+            return meter, status
+        if scan is not None:
+            respond_scan, meter = scan
+            return meter, await respond_scan(scope["query_string"], send)
+        return None
 
     async def _answer_page(
         self, scope: Scope, accept: bytes, is_trusted: bool, receive: Receive, send: Send
@@ -187,7 +218,7 @@ def _check_paths(source: ReadSource) -> None:
         path = table.path
         if not path.startswith("/") or path.endswith("/") or any(mark in path for mark in "{}%?#"):
             raise DeclarationError(f"table {table.name} cannot be served at {path!r}: not a plain path")
-        if path in taken:
+        if path in taken or path == RESERVED:
             raise DeclarationError(f"table {table.name} cannot be served at {path}: the path is taken")
         taken.add(path)
     tables = {table.path for table in source.served_tables}

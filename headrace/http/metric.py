@@ -220,6 +220,20 @@ READS = Metric(
 READ_TIME = Metric(
     "headrace_read_seconds", Kind.HISTOGRAM, "seconds", ("table", "read"), "Time that these reads took."
 )
+HOP_TIME = Metric(
+    "headrace_hop_seconds",
+    Kind.HISTOGRAM,
+    "seconds",
+    ("kind",),
+    "Time that other workers took to answer what this one asked them; kind is read, scan, stream or request.",
+)
+HOP_FAILURES = Metric(
+    "headrace_hop_failures_total",
+    Kind.COUNTER,
+    "requests",
+    ("kind", "error"),
+    "Requests that another worker owns and did not answer, by the name of the error.",
+)
 
 WORKER = Metric(
     "headrace_worker",

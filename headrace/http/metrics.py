@@ -11,6 +11,7 @@ from headrace.flow.stream import SLICE_S
 from headrace.histogram import Histogram
 from headrace.http import metric as declared
 from headrace.http.metric import Kind, Metric, Sample
+from headrace.http.peers.figures import HopFigures
 from headrace.http.problems import Problem
 from headrace.http.source import ReadSource
 
@@ -49,8 +50,8 @@ class MetricsPage:
 
     __slots__ = ("_render",)
 
-    def __init__(self, source: ReadSource, meters: Iterable[Meter]) -> None:
-        self._render = _renderer(source, list(meters))
+    def __init__(self, source: ReadSource, meters: Iterable[Meter], hops: HopFigures) -> None:
+        self._render = _renderer(source, list(meters), hops)
 
     async def respond(self, send: Send) -> int:
         """Answer with all figures as of now; the result is the status."""
@@ -96,7 +97,9 @@ def request_samples(meters: Iterable[Meter]) -> Iterator[Sample]:
     yield Sample(declared.REQUEST_TIME, (), times)
 
 
-def _renderer(source: ReadSource, meters: list[Meter]) -> Callable[[], Iterator[bytes]] | None:
+def _renderer(
+    source: ReadSource, meters: list[Meter], hops: HopFigures
+) -> Callable[[], Iterator[bytes]] | None:
     """Renders the page metric by metric; None without prometheus-client."""
     try:
         from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -117,7 +120,7 @@ def _renderer(source: ReadSource, meters: list[Meter]) -> Callable[[], Iterator[
 
     def render() -> Iterator[bytes]:
         # All samples are of one turn of the loop; only writing them down may take several.
-        samples = [*source.figures(), *request_samples(meters)]
+        samples = [*source.figures(), *request_samples(meters), *hops.samples()]
         for family in _families(samples):
             yield generate_latest(One(family))
         yield generate_latest(process)

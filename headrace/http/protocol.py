@@ -5,6 +5,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from headrace.http.certified import state_of
+
 
 def bounded_protocol(head_bytes_max: int, head_timeout_s: float) -> type[HttpToolsProtocol]:
     """A protocol class that drops a connection whose request head is too long or too slow.
@@ -22,6 +24,7 @@ def bounded_protocol(head_bytes_max: int, head_timeout_s: float) -> type[HttpToo
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
+            self.app_state = state_of(transport, self.app_state)
             self._await_head()
 
         def connection_lost(self, exc: Exception | None) -> None:

@@ -10,7 +10,6 @@ from headrace.errors import HeadraceError, StillRecovering
 from headrace.events.position import Catalog, Position
 from headrace.events.token import Token
 from headrace.http.problems import (
-    NOT_OWNED,
     RECOVERING,
     Problem,
     RawHeader,
@@ -24,6 +23,8 @@ _JSON: RawHeader = (b"content-type", b"application/json")
 # A row is as of now: whoever stores it asks again before using it.
 _REVALIDATE: RawHeader = (b"cache-control", b"no-cache")
 POSITION = b"headrace-position"
+ELSEWHERE = -1
+"""Instead of a status: nothing was sent, for the partition is not here."""
 
 _PLACES_CACHED = 8_192
 _CACHED_BYTES_MAX = 64
@@ -49,14 +50,14 @@ class PointReads:
         self._tokens: list[tuple[Position, Catalog, bytes] | None] = [None] * table.partitions
 
     async def respond(self, segment: bytes, if_none_match: bytes | None, send: Send) -> int:
-        """Answer for the key in this percent-encoded path segment; the result is the status."""
+        """Answer for the key in this percent-encoded path segment; the result is the status, or ELSEWHERE."""
         place = self.locate(segment)
         if isinstance(place, Problem):
             return await place.send(send)
         partition, store_key = place
         view = self._source.view(self._group, partition)
         if view is None:
-            return await NOT_OWNED.send(send)
+            return ELSEWHERE
         try:
             # Row and position are taken in one turn of the loop: a publish cannot come in between.
             row = self.row(view, store_key)

@@ -14,7 +14,9 @@ from starlette.types import ASGIApp
 from headrace.errors import HeadraceError
 from headrace.http.address import listening_socket
 from headrace.http.application import Application, build_application
+from headrace.http.certified import CertifiedH11
 from headrace.http.source import ReadSource
+from headrace.http.tls import server_context
 
 if TYPE_CHECKING:
     from headrace.flow.spans import Spans
@@ -62,6 +64,7 @@ class HttpServer:
             from headrace.http.tracing import TracedApplication
 
             application = TracedApplication(application, self._spans, self._source.served_tables)
+        tls = server_context(settings)
         listener = await listening_socket(settings)
         host, port = listener.getsockname()[:2]
         self._address = (host, port)
@@ -79,6 +82,7 @@ class HttpServer:
             server_header=False,
             limit_concurrency=settings.http_concurrency_max,
             timeout_keep_alive=_KEEP_ALIVE_S,
+            ssl_context_factory=(lambda *_: tls) if tls is not None else None,
         )
         self._server = _Server(config)
         self._task = asyncio.create_task(self._server.serve([listener]), name="headrace-http")
@@ -128,6 +132,8 @@ class HttpServer:
         _, running = await asyncio.wait({self._task}, timeout=timeout_s)
         if running:
             await self._server.drop_requests()
+        if self._application is not None:
+            self._application.close()
         await self.wait_failed()
 
 
@@ -189,10 +195,10 @@ class _Server(uvicorn.Server):
             connection.transport.abort()
 
 
-def _protocol(head_bytes_max: int, head_timeout_s: float) -> type[asyncio.Protocol] | str:
+def _protocol(head_bytes_max: int, head_timeout_s: float) -> type[asyncio.Protocol]:
     """httptools' parser where it is installed (extra `speed`), else h11's, which bounds size only."""
     if importlib.util.find_spec("httptools") is None:
-        return "h11"
+        return CertifiedH11
     from headrace.http.protocol import bounded_protocol
 
     return bounded_protocol(head_bytes_max, head_timeout_s)

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from headrace.events.key import KeyCodec
 from headrace.events.partitioner import Partitioner
 from headrace.events.position import Catalog, Position
+from headrace.flow.members import Peer
 from headrace.flow.teller import Teller
 from headrace.http.metric import Samples
 from headrace.http.whiteboard.board import Board
@@ -86,6 +87,17 @@ class ReadSource(Protocol):
     def served_tables(self) -> Sequence[ServedTable]: ...
     @property
     def user_routes(self) -> Sequence[UserRoute]: ...
+
+    @property
+    def instance(self) -> str:
+        """The name under which this worker is in its group; final once it has joined."""
+
+    @property
+    def reached_at(self) -> str:
+        """`host:port` at which it says that other workers reach it; empty before it listens."""
+
+    def peer(self, group: str, partition: int) -> Peer | None:
+        """The worker that owns a partition in the current generation; None when nobody does."""
 
     def view(self, group: str, partition: int) -> PartitionView | None:
         """The partition as this worker has it: owned, or followed if it is global; None when neither."""

@@ -12,6 +12,7 @@ from headrace.errors import HeadraceError
 from headrace.events.key import key_codec
 from headrace.events.partitioner import Partitioner
 from headrace.events.position import Catalog, Position, TopicPartition
+from headrace.flow.members import Peer
 from headrace.http.application import build_application
 from headrace.http.metric import Sample
 from headrace.http.source import Sent, ServedTable, UserRoute, WorkerState
@@ -44,6 +45,10 @@ class Service:
         self.app_id = "loyalty"
         self.settings = settings or Settings(http="127.0.0.1:0")
         self.state = WorkerState.RUNNING
+        self.instance = "worker-1"
+        self.reached_at = ""
+        self.peers: dict[int, Peer] = {}
+        """Who owns the partitions that are elsewhere."""
         self.catalog = Catalog("cluster-1", {INPUT: "topic-1", "out": "topic-2"})
         self.served_tables = tables
         self.user_routes = routes
@@ -87,6 +92,11 @@ class Service:
 
     def followed(self) -> Sequence[PartitionView]:
         return []
+
+    def peer(self, group: str, partition: int) -> Peer | None:
+        if self.view(group, partition) is not None:
+            return Peer(self.instance, self.reached_at, True)
+        return self.peers.get(partition)
 
     def views(self) -> Sequence[PartitionView]:
         return list(self.owned.values())

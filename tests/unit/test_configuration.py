@@ -160,7 +160,13 @@ def test_a_file_that_is_not_toml_is_refused_with_its_line(tmp_path: Path) -> Non
 
 
 def test_a_secret_is_never_shown() -> None:
-    secrets = {"kafka_password": "hunter2", "kafka_key_password": "hunter3", "tokens": (SUM,)}
+    secrets = {
+        "kafka_password": "hunter2",
+        "kafka_key_password": "hunter3",
+        "http_tls_key_password": "hunter4",
+        "peer_secret": ("hunter5 and a few words more",),
+        "tokens": (SUM,),
+    }
     result = loaded(app=secrets)
     shown = {name: value for name, value, _ in result.shown()}
     assert {shown[name] for name in SECRETS} == {"(hidden)"}

@@ -20,6 +20,7 @@ from headrace.http.metric import (
     Kind,
 )
 from headrace.http.metrics import Meter, request_samples
+from headrace.http.peers.figures import HopFigures, HopKind
 from headrace.log.simulated.log import SimulatedLog
 from headrace.tables.globalview import GlobalView
 from headrace.tables.memory import MemoryEngine
@@ -57,7 +58,9 @@ def values() -> dict[tuple[str, tuple[str, ...]], float | Histogram]:
     read.count(200, 0.001)
     followed = [half_restored_table()]
     samples = [*run_samples(flow, views, gate, WORKER, followed, now_s=NOW_S), *request_samples([read])]
-    return {(sample.metric.name, sample.labels): sample.value for sample in samples}
+    hops = HopFigures()
+    hops.failed(HopKind.READ, "TimeoutError")
+    return {(sample.metric.name, sample.labels): sample.value for sample in (*samples, *hops.samples())}
 
 
 def test_every_declared_metric_is_shown_and_no_other() -> None:
