@@ -40,6 +40,10 @@ HeadraceError
     PeerError               another worker of the app cannot be asked
         PeerUnreachable     it does not answer, or not in time
         PeerUnproven        nothing proves that it is the worker that it is announced as
+    RequestError            a request with an Idempotency-Key that is not taken
+        MalformedKey        the header is no key
+        KeyReused           the key was used for another request
+        UnrecordableAnswer  its answer is a stream, or too large, and could not be repeated
     PositionError           a position that cannot be judged here
         MalformedToken      not a position token
         ForeignToken        a token of another cluster or of a recreated topic
@@ -340,6 +344,30 @@ class PeerUnproven(PeerError):
     """Nothing proves that who answers at an announced address is that worker: it gets nothing to see."""
 
     hint = "Give all workers of the app the same HEADRACE_PEER_SECRET, or TLS and HEADRACE_PEER_CA_FILE."
+
+
+class RequestError(HeadraceError):
+    """A request with an Idempotency-Key that is not taken; nothing was sent."""
+
+    hint = "The message says what is wrong with the request; correct it, and send it under a new key."
+
+
+class MalformedKey(RequestError):
+    """The Idempotency-Key header holds no key."""
+
+    hint = 'Send one key of up to 255 visible characters, such as a UUID: Idempotency-Key: "8e03978e-40d5".'
+
+
+class KeyReused(RequestError):
+    """The Idempotency-Key was used for a request with another method, path or body."""
+
+    hint = "Make a new key for each request; repeat a key only with the very same request."
+
+
+class UnrecordableAnswer(RequestError):
+    """The answer of an endpoint cannot be kept for repetition: it is a stream, or too large."""
+
+    hint = "Send the request without Idempotency-Key, or let the endpoint answer in a few words."
 
 
 class PositionError(HeadraceError):

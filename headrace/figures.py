@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from headrace.flow.figures import FlowFigures
+from headrace.flow.figures import FlowFigures, RequestFigures
 from headrace.flow.outgate import Outgate
+from headrace.histogram import Histogram
 from headrace.http import metric as declared
 from headrace.http.metric import Metric, Sample
 from headrace.tables.globalview import GlobalView
@@ -29,9 +30,19 @@ def run_samples(
         yield from _held_samples(view, now_s)
     yield from _followed_samples(followed)
     if gate is not None:
-        yield Sample(declared.SENDINGS, (), gate.transactions)
-        yield Sample(declared.SENDING_EVENTS, (), gate.events)
-        yield Sample(declared.SENDING_COMMIT, (), gate.commit_time)
+        yield from _sending_samples(gate, flow.requests)
+
+
+def _sending_samples(gate: Outgate, keyed: RequestFigures) -> Iterator[Sample]:
+    commits = Histogram()
+    commits.merge(gate.commit_time)
+    commits.merge(keyed.commit_time)
+    yield Sample(declared.SENDINGS, (), gate.transactions + keyed.transactions)
+    yield Sample(declared.SENDING_EVENTS, (), gate.events + sum(keyed.sent.values()))
+    yield Sample(declared.SENDING_COMMIT, (), commits)
+    yield Sample(declared.REQUESTS_RECORDED, (), keyed.recorded)
+    yield Sample(declared.REQUESTS_REPEATED, (), keyed.repeated)
+    yield Sample(declared.REQUESTS_REFUSED, (), keyed.refused)
 
 
 def _flow_samples(flow: FlowFigures) -> Iterator[Sample]:

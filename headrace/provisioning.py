@@ -10,6 +10,8 @@ from headrace.events.position import Catalog
 from headrace.flow.deadletter import DEAD_LETTERS_EXTRA_BYTES, dead_letters_name
 from headrace.flow.group import Group, check_changelog, form_groups
 from headrace.flow.members import members_spec
+from headrace.flow.requests.answer import NAME as REQUESTS
+from headrace.flow.requests.answer import RequestGroup, requests_name, requests_spec
 from headrace.flow.topic import Topic
 from headrace.http.source import ServedTable
 from headrace.http.whiteboard.survey import Survey
@@ -40,6 +42,8 @@ class Provisioned:
     catalog: Catalog
     served: Sequence[ServedTable]
     survey: Survey
+    requests: RequestGroup | None
+    """Partitions of recorded requests; None for an app without a route that may write."""
     dead_letter_bytes_max: int | None
     """The largest record that the dead-letter topic takes; None: unknown."""
 
@@ -47,6 +51,7 @@ class Provisioned:
 async def provision_run(log: Log, settings: Settings, declared: Declarations) -> Provisioned:
     """Everything that a run of the app stands on. Raises: TopicMismatch, DeclarationError."""
     check_global_tables(declared)
+    check_requests(declared)
     topics = await provision(log, settings, declared.topics.values())
     groups = form_groups(
         declared.app_id,
@@ -56,6 +61,9 @@ async def provision_run(log: Log, settings: Settings, declared: Declarations) ->
         frozenset(declared.starts_latest),
     )
     own, dead_letter_bytes_max = await provision_own(log, declared.app_id, groups)
+    requests = await provision_requests(log, declared)
+    if requests is not None:
+        own = {**own, requests.name: requests}
     by_name = {group.name: group for group in groups}
     served = tuple(served_tables(declared, by_name))
     survey = Survey(
@@ -72,6 +80,7 @@ async def provision_run(log: Log, settings: Settings, declared: Declarations) ->
         catalog=catalog(log, everything),
         served=served,
         survey=survey,
+        requests=RequestGroup(declared.app_id, requests.partitions) if requests is not None else None,
         dead_letter_bytes_max=dead_letter_bytes_max,
     )
 
@@ -102,6 +111,26 @@ async def provision_own(
         check_changelog(group, infos[group.changelog])
     known = await log.record_limits([dead_letters])
     return infos, known.get(dead_letters)
+
+
+async def provision_requests(log: Log, declared: Declarations) -> TopicInfo | None:
+    """The topic of recorded requests, if a route of the app may write. Raises: TopicMismatch."""
+    if not any(route.may_write for route in declared.routes):
+        return None
+    spec = requests_spec(declared.app_id)
+    if spec.name in await log.describe([spec.name]):
+        # Whoever created it chose a number; keys stay where they are.
+        spec = replace(spec, partitions=None)
+    return (await log.provision([spec]))[spec.name]
+
+
+def check_requests(declared: Declarations) -> None:
+    """Refuse declarations that take names of recorded requests. Raises: DeclarationError."""
+    name = requests_name(declared.app_id)
+    if name in declared.topics:
+        raise DeclarationError(f"topic {name} is headrace's own: it holds the answers of requests with a key")
+    if any(agent.group == REQUESTS for agent in declared.agents):
+        raise DeclarationError(f"the name of group {REQUESTS} is taken by the recorded requests of the app")
 
 
 def _settled(spec: TopicSpec, existing: Mapping[str, TopicInfo]) -> TopicSpec:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
@@ -19,7 +20,9 @@ from headrace.flow.followers import Follower
 from headrace.flow.group import Group
 from headrace.flow.lag import record_lag
 from headrace.flow.members import Members, Peer
-from headrace.flow.outgate import DirectSender, Outgate, SendScope
+from headrace.flow.outgate import DirectSender, Gate, Outgate, SendScope
+from headrace.flow.requests.answer import RequestGroup
+from headrace.flow.requests.reception import Reception
 from headrace.flow.sending import active_sender
 from headrace.flow.task import Worksite
 from headrace.flow.teller import Teller
@@ -84,6 +87,9 @@ class Runtime:
         self._crew: Crew | None = None
         self._members = Members(declarations.app_id, self._log, clock, retry_s=settings.reopen_backoff_max_s)
         self._outgate: Outgate | None = None
+        self.reception: Reception | None = None
+        """Takes requests with an Idempotency-Key; None: it does not yet, or no route is to write."""
+        self._requests: RequestGroup | None = None
         self._stopping = asyncio.Event()
         self._catalog = Catalog("", {})
         self.teller: Teller | None = None
@@ -134,12 +140,15 @@ class Runtime:
         app = self.declarations.app_id
         engine = self._engine or open_engine(self.settings, store_folder(self.settings, app, self.instance))
         try:
+            shared: list[Group | RequestGroup] = [*self._groups.values()]
+            if self._requests is not None:
+                shared.append(self._requests)
             member = Member(
                 app=app,
                 instance=self.instance,
-                partitions={group.changelog: group.partitions for group in self._groups.values()},
+                partitions={group.changelog: group.partitions for group in shared},
                 is_static=bool(self.settings.instance),
-                held=lambda: {group.changelog: engine.held(group.name) for group in self._groups.values()},
+                held=lambda: {group.changelog: engine.held(group.name) for group in shared},
             )
             membership = await self._log.join(member)
             try:
@@ -154,7 +163,7 @@ class Runtime:
     async def _provision(self) -> None:
         found = await provision_run(self._log, self.settings, self.declarations)
         self._topics, self._groups, self._catalog = found.topics, found.groups, found.catalog
-        self._served, self._survey = found.served, found.survey
+        self._served, self._survey, self._requests = found.served, found.survey, found.requests
         self._globals = {
             name: self._view_of(group) for name, group in found.groups.items() if group.is_global
         }
@@ -191,7 +200,9 @@ class Runtime:
             spans=self._spans,
         )
         async with asyncio.TaskGroup() as tasks:
-            crew = self._crew = Crew(site, self._groups, membership, tasks)
+            if self._requests is not None:
+                self.reception = Reception(self._requests, self._outgate, self.figures_of_flow.requests)
+            crew = self._crew = Crew(site, self._groups, membership, tasks, self.reception)
             side = [
                 tasks.create_task(self._members.run(), name="members"),
                 tasks.create_task(
@@ -220,7 +231,7 @@ class Runtime:
         if self.state is WorkerState.STARTING:
             self.state = WorkerState.RUNNING
             served = sum(view.state is ViewState.SERVING for view in crew.views())
-            logger.info("Ready: %s of %s partitions are served", served, len(crew.keepers))
+            logger.info("Ready: %s of %s partitions are served", served, len(crew.views()))
         self.ready.set()
 
     # --- what HTTP and the app ask (http.source.ReadSource)
@@ -273,6 +284,10 @@ class Runtime:
         owned = self._crew.view(group, partition) if self._crew is not None else None
         return owned or self.view(group, partition)
 
+    def desks(self) -> Sequence[PartitionView]:
+        """Every partition of recorded requests that this worker owns."""
+        return self._crew.desks() if self._crew is not None else []
+
     def followed(self) -> Sequence[PartitionView]:
         """Every partition of the global tables, which each worker has."""
         return [view for followed in self._globals.values() for view in followed.partitions]
@@ -298,13 +313,16 @@ class Runtime:
         return view.get(table.row_prefix + table.keys.to_store(key))
 
     @asynccontextmanager
-    async def sending(self) -> AsyncIterator[SendScope]:
-        """A scope whose events are one transaction, committed when the block ends without an error."""
+    async def sending(self, gate: Gate | None = None) -> AsyncIterator[SendScope]:
+        """A scope whose events are one transaction, committed when the block ends without an error.
+
+        They go through `gate`, or else through the worker's own writer.
+        """
         if self._outgate is None:
             raise Unavailable("the worker is starting and sends nothing yet", hint="Try again shortly.")
         token = committed_rows.set(self)
         try:
-            async with self._outgate.sending() as scope:
+            async with self._outgate.sending(gate) as scope:
                 yield scope
         finally:
             committed_rows.reset(token)
@@ -337,7 +355,8 @@ class Runtime:
             state=self.state.value,
             view=self._shown,
             figures=self.figures_of_flow,
-            sent_outside=self._outgate.sent if self._outgate else {},
+            sent_outside=Counter(self._outgate.sent if self._outgate else {})
+            + Counter(self.figures_of_flow.requests.sent),
             now_s=self._clock.time(),
         )
 

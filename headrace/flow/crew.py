@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 
 from headrace.errors import Unavailable
 from headrace.flow.group import Group
-from headrace.flow.keeper import Keeper
+from headrace.flow.keeper import Keeper, Kept, tasks_of
+from headrace.flow.requests.reception import Reception
 from headrace.flow.task import Worksite
 from headrace.log.port import Assignment, Membership
 from headrace.tables.view import PartitionView
@@ -30,12 +31,18 @@ class Crew:
         groups: Mapping[str, Group],
         membership: Membership,
         tasks: asyncio.TaskGroup,
+        reception: Reception | None = None,
     ) -> None:
         self.keepers: dict[TaskKey, Keeper] = {}
         self.generation = -1
         """Of the assignment that is followed; -1 until there is one."""
         self._site = site
         self._groups = groups
+        self._reception = reception
+        self._kept: dict[str, Kept] = {**groups}
+        """What is shared out: task groups, and the partitions of recorded requests."""
+        if reception is not None:
+            self._kept[reception.group.name] = reception.group
         self._membership = membership
         self._tasks = tasks
         self._assignment: Assignment | None = None
@@ -90,17 +97,21 @@ class Crew:
         return keeper.view if keeper else None
 
     def views(self) -> list[PartitionView]:
-        """Every partition this worker owns, by group and partition."""
-        return [self.keepers[key].view for key in sorted(self.keepers)]
+        """Every partition of a task group that this worker owns, by group and partition."""
+        return [self.keepers[key].view for key in sorted(self.keepers) if key[0] in self._groups]
+
+    def desks(self) -> list[PartitionView]:
+        """Every partition of recorded requests that this worker owns."""
+        return [self.keepers[key].view for key in sorted(self.keepers) if key[0] not in self._groups]
 
     def owner(self, group: str, partition: int) -> str | None:
         """The instance that owns a partition in the current generation, over all workers."""
-        if self._assignment is None or group not in self._groups:
+        if self._assignment is None or group not in self._kept:
             return None
-        return self._assignment.owners.get(self._groups[group].changelog, {}).get(partition)
+        return self._assignment.owners.get(self._kept[group].changelog, {}).get(partition)
 
     def _tasks_of(self, assignment: Assignment) -> frozenset[TaskKey]:
-        group_of = {group.changelog: group.name for group in self._groups.values()}
+        group_of = {group.changelog: group.name for group in self._kept.values()}
         return frozenset(
             (group_of[changelog], partition)
             for changelog, partitions in assignment.partitions.items()
@@ -119,7 +130,12 @@ class Crew:
 
     def _start(self, key: TaskKey) -> None:
         group, partition = key
-        keeper = self.keepers[key] = Keeper(self._site, self._groups[group], partition, self._membership)
+        if self._reception is not None and group == self._reception.group.name:
+            begin = self._reception.desks_of(self._site, partition)
+        else:
+            begin = tasks_of(self._site, self._groups[group], partition)
+        keeper = Keeper(self._site, self._kept[group], partition, self._membership, begin)
+        self.keepers[key] = keeper
         task = self._tasks.create_task(keeper.run(), name=f"keeper {group}/{partition}")
         self._running[key] = task
         task.add_done_callback(lambda ended: self._forget(key, ended))

@@ -18,6 +18,22 @@ class AgentFigures:
 
 
 @dataclass(slots=True)
+class RequestFigures:
+    """What became of requests with an Idempotency-Key here."""
+
+    recorded: int = 0
+    """Answered by an endpoint, and recorded with what it sent."""
+    repeated: int = 0
+    """Answered by a record."""
+    refused: int = 0
+    """Under a key that is malformed or was another request's."""
+    transactions: int = 0
+    sent: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    """Events by topic."""
+    commit_time: Histogram = field(default_factory=Histogram)
+
+
+@dataclass(slots=True)
 class FlowFigures:
     """Counters of all tasks of a run."""
 
@@ -35,5 +51,11 @@ class FlowFigures:
     """Closed tasks by the name of the error that closed them."""
     sent: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     """Records that units sent, by topic."""
+    requests: RequestFigures = field(default_factory=RequestFigures)
     agents: dict[tuple[str, str], AgentFigures] = field(default_factory=lambda: defaultdict(AgentFigures))
     """By group and agent."""
+
+    @property
+    def work(self) -> int:
+        """Rises with whatever is done."""
+        return self.events + self.requests.recorded

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from enum import Enum
+from typing import Protocol
 
 from headrace.clock import is_set_within
 from headrace.errors import CommitUnknown, EventError, Fenced, HeadraceError, Unavailable
@@ -27,10 +29,42 @@ class KeeperState(Enum):
     DONE = "done"
 
 
+class Work(Protocol):
+    """What is kept running: a task, or a desk for recorded requests."""
+
+    async def run(self) -> None:
+        """Take the partition over and run it until `stop`. Raises: the first error."""
+
+    def stop(self) -> None:
+        """Finish what is in hand, close; `run` then returns."""
+
+
+class Kept(Protocol):
+    """A group of partitions, as the workers share them out."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def changelog(self) -> str:
+        """The topic under whose name they are shared out."""
+
+
+Begin = Callable[[PartitionView], Work]
+"""Makes what is run next, and shows itself in this view."""
+
+
+def tasks_of(site: Worksite, group: Group, partition: int) -> Begin:
+    """One task after the other, each of which knows what made the ones before it fail."""
+    isolation = Isolation()
+    return lambda view: Task(site, group, partition, view, isolation)
+
+
 class Keeper:
     """Runs a task until it is stopped; a recoverable failure closes it and takes it over again."""
 
-    def __init__(self, site: Worksite, group: Group, partition: int, membership: Membership) -> None:
+    def __init__(
+        self, site: Worksite, group: Kept, partition: int, membership: Membership, begin: Begin
+    ) -> None:
         self.group = group
         self.partition = partition
         self.state = KeeperState.RUNNING
@@ -39,8 +73,8 @@ class Keeper:
         """The generation in which the group said that this task is another worker's."""
         self._site = site
         self._membership = membership
-        self._task: Task | None = None
-        self._isolation = Isolation()
+        self._task: Work | None = None
+        self._begin = begin
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -59,7 +93,7 @@ class Keeper:
         failures = 0
         try:
             while not self._stopping.is_set():
-                events_before = self._site.figures.events
+                work_before = self._site.figures.work
                 try:
                     await self._run_once()
                 except EventError as error:
@@ -73,7 +107,7 @@ class Keeper:
                         return
                     self._note(error)
                     # Progress since the last failure says that this is a new trouble.
-                    failures = 0 if self._site.figures.events > events_before else failures + 1
+                    failures = 0 if self._site.figures.work > work_before else failures + 1
                     if self._stopping.is_set() or not await self._may_reopen(error, failures):
                         return
         finally:
@@ -83,7 +117,7 @@ class Keeper:
     async def _run_once(self) -> None:
         """Run the task; a stop during its take-over cancels it, there is no unit in hand yet."""
         self.view.close(ViewState.RESTORING)
-        self._task = Task(self._site, self.group, self.partition, self.view, self._isolation)
+        self._task = self._begin(self.view)
         name = f"task {self.group.name}/{self.partition}"
         running = asyncio.create_task(self._task.run(), name=name)
         stopping = asyncio.create_task(self._stopping.wait(), name=f"stop of {name}")

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from headrace.errors import HeadraceError, OutsideAgent
 from headrace.events.envelope import Envelope, Headers, fresh_event_id
@@ -19,6 +19,21 @@ from headrace.log.port import Append, Log, Outgoing, TopicInfo, Writer
 
 if TYPE_CHECKING:
     from headrace.flow.spans import Spans
+
+
+class Gate(Protocol):
+    """Through which a request or tick sends: the worker's own writer, or one that records the request."""
+
+    @property
+    def spans(self) -> "Spans | None": ...
+    def outbox(self) -> Outbox:
+        """An empty outbox for one request or tick."""
+
+    def next_keyless(self) -> int:
+        """Spreads events without a key over the partitions, one after the other."""
+
+    async def commit(self, outbox: Outbox) -> Position:
+        """The next offsets behind these events, once they are durable and visible. Raises: LogError."""
 
 
 @dataclass(slots=True)
@@ -44,7 +59,7 @@ class Outgate:
         record_bytes_max: int,
         spans: "Spans | None" = None,
     ) -> None:
-        self.spans = spans
+        self._spans = spans
         self.transactions = 0
         """Committed transactions."""
         self.events = 0
@@ -128,6 +143,11 @@ class Outgate:
         self._has_waiting.set()
         return await waiting.done
 
+    @property
+    def spans(self) -> "Spans | None":
+        """Where traces are recorded."""
+        return self._spans
+
     def outbox(self) -> Outbox:
         """An empty outbox for one request or tick."""
         return Outbox(self._app, self._partitions, record_bytes_max=self._record_bytes_max)
@@ -138,9 +158,12 @@ class Outgate:
         return self._keyless
 
     @asynccontextmanager
-    async def sending(self) -> AsyncIterator["SendScope"]:
-        """A scope whose events are one transaction, committed when the block ends without an error."""
-        scope = SendScope(self)
+    async def sending(self, gate: Gate | None = None) -> AsyncIterator["SendScope"]:
+        """A scope whose events are one transaction, committed when the block ends without an error.
+
+        They go through `gate`, or else with whatever else waits for this worker's own writer.
+        """
+        scope = SendScope(gate or self)
         token = active_sender.set(scope)
         try:
             yield scope
@@ -152,7 +175,7 @@ class Outgate:
 class SendScope:
     """One request or tick: collects events until its end."""
 
-    def __init__(self, gate: Outgate) -> None:
+    def __init__(self, gate: Gate) -> None:
         self._gate = gate
         self._outbox = gate.outbox()
         self._sent: list[Sent] = []
@@ -195,7 +218,7 @@ class DirectSender:
 
 
 def _add(
-    gate: Outgate,
+    gate: Gate,
     outbox: Outbox,
     topic: Topic[Any, Any],
     *,

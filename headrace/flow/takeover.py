@@ -5,7 +5,7 @@ then; (3) the inputs. So nothing can be appended behind the reader's back.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import NoReturn
@@ -105,7 +105,7 @@ async def take_over(
     """
     writer = await log.writer(transactional_id(app, group.name, partition))
     try:
-        await _verify_identities(log, group, topics)
+        await verify_identities(log, [group.changelog, *group.inputs], topics)
         changelog = TopicPartition(group.changelog, partition)
         changelog_id = topics[group.changelog].topic_id
         known = (await log.offsets([changelog]))[changelog]
@@ -133,9 +133,8 @@ async def take_over(
         raise
 
 
-async def _verify_identities(log: Log, group: Group, topics: Mapping[str, TopicInfo]) -> None:
+async def verify_identities(log: Log, names: Sequence[str], topics: Mapping[str, TopicInfo]) -> None:
     """Whether the topics are still those that this worker found when it started. Raises: TopicMismatch."""
-    names = [group.changelog, *group.inputs]
     found = await log.describe(names)
     for name in names:
         if name not in found:

@@ -78,7 +78,7 @@ class Application:
         self._reads = {p: (reads[p].respond, Meter(t.name, "key")) for p, t in tables}
         self._routed = {p: RoutedReads(source, self.hop, t, reads[p]) for p, t in tables}
         self._scans = {p: (Scans(source, t).respond, Meter(t.name, "scan")) for p, t in tables}
-        self._routes = UserRoutes(source, source.user_routes, body_timeout_s=body_timeout_s)
+        self._routes = UserRoutes(source, source.user_routes, self.hop, body_timeout_s=body_timeout_s)
         self._description = openapi.describe(source)
         self._meter = Meter()
         of_tables = [meter for _, meter in (*self._reads.values(), *self._scans.values())]

@@ -194,6 +194,28 @@ SENDING_COMMIT = Metric(
     "Time that these transactions took to commit.",
 )
 
+REQUESTS_RECORDED = Metric(
+    "headrace_requests_recorded_total",
+    Kind.COUNTER,
+    "requests",
+    (),
+    "Requests with an Idempotency-Key whose answer was recorded together with what they sent.",
+)
+REQUESTS_REPEATED = Metric(
+    "headrace_requests_repeated_total",
+    Kind.COUNTER,
+    "requests",
+    (),
+    "Requests that were answered by the recorded answer of an earlier one with the same key.",
+)
+REQUESTS_REFUSED = Metric(
+    "headrace_requests_refused_total",
+    Kind.COUNTER,
+    "requests",
+    (),
+    "Requests whose Idempotency-Key was malformed, or was used for another request before.",
+)
+
 # --- HTTP
 
 REQUESTS = Metric(

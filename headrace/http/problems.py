@@ -16,6 +16,8 @@ from headrace.errors import (
     Fenced,
     ForeignToken,
     HeadraceError,
+    KeyReused,
+    MalformedKey,
     NotOwner,
     NotReached,
     PartitionStopped,
@@ -27,6 +29,7 @@ from headrace.errors import (
     TaskFailed,
     Unavailable,
     UnencodableValue,
+    UnrecordableAnswer,
 )
 
 logger = logging.getLogger("headrace.http")
@@ -92,6 +95,9 @@ _STATUSES: dict[type[HeadraceError], tuple[int, str, tuple[RawHeader, ...]]] = {
     DecodeError: (400, _AS_SAID, ()),
     UnencodableValue: (400, _AS_SAID, ()),
     PositionError: (400, _AS_SAID, ()),
+    MalformedKey: (400, _AS_SAID, ()),
+    KeyReused: (422, _AS_SAID, ()),
+    UnrecordableAnswer: (501, _AS_SAID, ()),
     ForeignToken: (409, _AS_SAID, ()),
     RecordTooLarge: (413, "This makes an event that is larger than the log takes.", ()),
     StillRecovering: (503, "This partition is being restored; /readyz tells how far it is.", (RETRY_AFTER,)),

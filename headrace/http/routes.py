@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import cast
 
 from starlette.requests import Request
@@ -9,7 +10,11 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
+from headrace.events.position import Position
 from headrace.events.trace import active_trace, trace_of_request
+from headrace.flow.requests.reception import Claim
+from headrace.http.idempotency import KeyedRequests, recordable
+from headrace.http.peers.hop import Hop
 from headrace.http.problems import CLOSE, Problem, bad_request, method_not_allowed, problem_of
 from headrace.http.reads import token_bytes
 from headrace.http.source import ROUTE, Endpoint, ReadSource, UserRoute
@@ -32,9 +37,15 @@ class UserRoutes:
     """
 
     def __init__(
-        self, source: ReadSource, routes: Sequence[UserRoute], *, body_timeout_s: float = BODY_TIMEOUT_S
+        self,
+        source: ReadSource,
+        routes: Sequence[UserRoute],
+        hop: Hop,
+        *,
+        body_timeout_s: float = BODY_TIMEOUT_S,
     ) -> None:
         self._source = source
+        self._keyed = KeyedRequests(source, hop)
         self._body_bytes_max = source.settings.http_body_bytes_max
         self._body_timeout_s = body_timeout_s
         self._routes = [
@@ -66,6 +77,9 @@ class UserRoutes:
     async def _run(
         self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send, length: bytes | None
     ) -> int:
+        key = self._keyed.key(scope)
+        if isinstance(key, Problem):
+            return await key.send(send)
         # The body is read before the endpoint runs: a slow client holds no transaction open.
         try:
             async with asyncio.timeout(self._body_timeout_s):
@@ -76,24 +90,33 @@ class UserRoutes:
             return _GONE
         if isinstance(body, Problem):
             return await body.send(send)
+        request = Request(scope, _replaying(body, receive))
+        if key is not None:
+            handle = partial(self._committed, endpoint, request)
+            return await self._keyed.respond(key, handle, scope, body, receive, send)
         try:
-            response = await self._committed(endpoint, Request(scope, _replaying(body, receive)))
+            response = await self._committed(endpoint, request)
         except Exception as error:  # noqa: BLE001  (it is mapped to an answer, and logged there)
             return await problem_of(error).send(send)
         await response(scope, receive, send)
         return response.status_code
 
-    async def _committed(self, endpoint: Endpoint, request: Request) -> Response:
+    async def _committed(self, endpoint: Endpoint, request: Request, claim: Claim | None = None) -> Response:
         if active_trace.get() is None:
             active_trace.set(trace_of_request(request.scope["headers"]))
-        async with self._source.sending() as sent:
+        async with self._source.sending(claim) as sent:
             response = await endpoint(request)
             if not isinstance(response, Response):
                 raise TypeError(f"{request.url.path} returned {type(response).__name__}, not a Response")
-        if sent.position:
-            token = token_bytes(sent.position, self._source.catalog)
-            response.headers["Headrace-Position"] = token.decode()
+            if claim is not None:
+                claim.answer = recordable(response, self._token)
+        token = self._token(sent.position)
+        if token is not None:
+            response.headers["Headrace-Position"] = token
         return response
+
+    def _token(self, position: Position) -> str | None:
+        return token_bytes(position, self._source.catalog).decode() if position else None
 
 
 async def read_body(receive: Receive, length: bytes | None, bytes_max: int) -> bytes | Problem | None:

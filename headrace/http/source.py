@@ -14,6 +14,8 @@ from headrace.events.key import KeyCodec
 from headrace.events.partitioner import Partitioner
 from headrace.events.position import Catalog, Position
 from headrace.flow.members import Peer
+from headrace.flow.outgate import Gate
+from headrace.flow.requests.reception import Reception
 from headrace.flow.teller import Teller
 from headrace.http.metric import Samples
 from headrace.http.whiteboard.board import Board
@@ -22,6 +24,9 @@ from headrace.tables.view import PartitionView
 
 ROUTE = "headrace.route"
 """Where the path template of a request is left in its ASGI scope."""
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Requests of these methods do no harm when they are repeated: an Idempotency-Key means nothing there."""
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -55,6 +60,11 @@ class UserRoute:
     endpoint: Endpoint
     methods: tuple[str, ...]
 
+    @property
+    def may_write(self) -> bool:
+        """Whether it answers requests that are not to be handled twice."""
+        return not SAFE_METHODS.issuperset(self.methods)
+
 
 class WorkerState(Enum):
     """Where a worker is in its life."""
@@ -87,6 +97,9 @@ class ReadSource(Protocol):
     def served_tables(self) -> Sequence[ServedTable]: ...
     @property
     def user_routes(self) -> Sequence[UserRoute]: ...
+    @property
+    def reception(self) -> Reception | None:
+        """Takes requests with an Idempotency-Key; None while it does not yet."""
 
     @property
     def instance(self) -> str:
@@ -108,8 +121,8 @@ class ReadSource(Protocol):
     def views(self) -> Sequence[PartitionView]:
         """Every partition this worker owns, by group and partition."""
 
-    def sending(self) -> AbstractAsyncContextManager[Sent]:
-        """A scope in which `send` collects into one transaction, committed at its end."""
+    def sending(self, gate: Gate | None = None) -> AbstractAsyncContextManager[Sent]:
+        """A scope in which `send` collects into one transaction, committed at its end through `gate`."""
 
     @property
     def teller(self) -> Teller | None:

@@ -141,7 +141,7 @@ class Closing(NamedTuple):
     partition: int
     """A partition that the other records of the transaction do not touch."""
     records: Callable[[Mapping[TopicPartition, int]], Sequence[Outgoing]]
-    """Called once with the offset behind each partition's last record; quick, and in any thread."""
+    """Called once, with the offset behind each partition's last record: quick, and fit for any thread."""
 
 
 class Writer(Protocol):

@@ -8,7 +8,7 @@ from itertools import count
 
 EPOCH_S = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 """When every virtual clock begins, unless told otherwise."""
-_BACKGROUND = ("lag marks", "members", "announcement", "held look")
+_BACKGROUND = ("lag marks", "members", "announcement", "held look", "purge of requests")
 """Tasks of a worker that sleep beside its units: they hold nothing up."""
 
 

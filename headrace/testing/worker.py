@@ -205,6 +205,10 @@ class Worker:
         """The partitions it owns."""
         return list(self.runtime.views()) if self.is_running else []
 
+    def desks(self) -> list[PartitionView]:
+        """The partitions of recorded requests that it owns."""
+        return list(self.runtime.desks()) if self.is_running else []
+
     async def owes(self, assigned: Mapping[str, frozenset[int]]) -> bool:
         """Whether its tasks are not those it is assigned, or it is not ready."""
         if not self.runtime.ready.is_set():

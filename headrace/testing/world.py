@@ -9,6 +9,7 @@ from headrace.events.position import TopicPartition
 from headrace.flow.deadletter import replay_name
 from headrace.flow.followers import followed_name
 from headrace.flow.group import changelog_name
+from headrace.flow.requests.answer import NAME as REQUESTS
 from headrace.tables.view import PartitionView, ViewState
 from headrace.testing.items import CrashPoint
 from headrace.testing.journal import Journal
@@ -88,6 +89,7 @@ class World:
             return True
         behind = sum(not self.has_caught_up(worker.app, view) for view in worker.views())
         behind += worker.followers_behind()
+        behind += sum(view.state is ViewState.RESTORING for view in worker.desks())
         # As many of its tasks wait for time to pass as are behind: nothing more happens by itself.
         return behind > worker.clock.waiting
 
@@ -99,7 +101,8 @@ class World:
         assignment = await membership.confirm()
         names = {agent.group for agent in worker.app.declarations.agents}
         by_changelog = {changelog_name(app_id, name): name for name in names}
-        return {by_changelog[topic]: numbers for topic, numbers in assignment.partitions.items()}
+        owned = assignment.partitions.items()
+        return {by_changelog[topic]: numbers for topic, numbers in owned if topic in by_changelog}
 
     def has_caught_up(self, app: App, view: PartitionView) -> bool:
         """Whether a task has handled all that there is for it, or has stopped for good."""
@@ -177,7 +180,7 @@ class World:
         await worker.bury()
         if not keeps_store:
             groups = sorted({agent.group for agent in worker.app.declarations.agents})
-            worker.disk.lose([*groups, *map(followed_name, groups)])
+            worker.disk.lose([*groups, *map(followed_name, groups), REQUESTS])
 
     # --- what must always hold
 

@@ -8,7 +8,7 @@ import headrace
 from headrace import errors
 from headrace.flow.figures import FlowFigures
 from headrace.flow.group import form_groups
-from headrace.flow.keeper import Keeper, KeeperState
+from headrace.flow.keeper import Keeper, KeeperState, tasks_of
 from headrace.flow.takeover import transactional_id
 from headrace.flow.task import Worksite
 from headrace.log.port import Append, Assignment, Membership
@@ -57,7 +57,7 @@ async def kept(shop: Shop, log: SimulatedLog, membership: Membership) -> tuple[K
     site = Worksite(
         app="shop", log=log, engine=MemoryEngine(), settings=quick(), topics=topics, figures=FlowFigures()
     )
-    keeper = Keeper(site, group, 0, membership)
+    keeper = Keeper(site, group, 0, membership, tasks_of(site, group, 0))
     run = asyncio.create_task(keeper.run(), name="keeper")
     await keeper.view.served.wait()
     return keeper, run

@@ -13,6 +13,8 @@ from headrace.events.key import key_codec
 from headrace.events.partitioner import Partitioner
 from headrace.events.position import Catalog, Position, TopicPartition
 from headrace.flow.members import Peer
+from headrace.flow.outgate import Gate
+from headrace.flow.requests.reception import Reception
 from headrace.http.application import build_application
 from headrace.http.metric import Sample
 from headrace.http.source import Sent, ServedTable, UserRoute, WorkerState
@@ -52,6 +54,7 @@ class Service:
         self.catalog = Catalog("cluster-1", {INPUT: "topic-1", "out": "topic-2"})
         self.served_tables = tables
         self.user_routes = routes
+        self.reception: Reception | None = None
         self.samples: list[Sample] = []
         self.log: list[str] = []
         """What was committed by requests."""
@@ -129,7 +132,7 @@ class Service:
         assert self._outbox is not None
         self._outbox.pending.append(event)
 
-    def sending(self) -> AbstractAsyncContextManager[Sent]:
+    def sending(self, gate: Gate | None = None) -> AbstractAsyncContextManager[Sent]:
         return self._sending()
 
     @asynccontextmanager
