@@ -81,10 +81,15 @@ class Browser:
         messages = [json.loads(entry["message"])["message"] for entry in log]
         return [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
 
-    def picture(self, path: Path) -> None:
-        """The whole page as a PNG."""
-        size = self.evaluate("[innerWidth, document.documentElement.scrollHeight]")
-        clip = {"x": 0, "y": 0, "width": size[0], "height": size[1], "scale": 1}
+    def picture(self, path: Path, *, of: str = "") -> None:
+        """The whole page as a PNG, or the element that a selector finds, with some room around it."""
+        box = [0, 0, *self.evaluate("[innerWidth, document.documentElement.scrollHeight]")]
+        if of:
+            rect = f"document.querySelector({of!r}).getBoundingClientRect()"
+            box = self.evaluate(
+                f"(r => [r.x + scrollX - 16, r.y + scrollY - 16, r.width + 32, r.height + 32])({rect})"
+            )
+        clip = dict(zip(("x", "y", "width", "height"), box, strict=True)) | {"scale": 1}
         shot = {"format": "png", "captureBeyondViewport": True, "clip": clip}
         path.write_bytes(
             base64.b64decode(self.driver.execute_cdp_cmd("Page.captureScreenshot", shot)["data"])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from selenium.common.exceptions import WebDriverException
 
+from app.client import Client
 from app.demo import NAMES, _await_ready, _free_port
 from app.grocery import load_year
 from app.replay import Addresses, Replay
@@ -48,6 +49,7 @@ def _take(folder: Path, browser: Browser) -> None:
             replaying = threads.submit(Replay(load_year(), addresses).run, lambda _: None)
             _take_under_load(browser, page.url, loyalty)
             replaying.result()
+        _take_why(browser, next(each for each in services if each.name == "promotions"))
         _take_restore(browser, services, folder)
         _take_dead_letters(browser, log_url, loyalty)
 
@@ -71,6 +73,29 @@ def _take_under_load(browser: Browser, page_url: str, loyalty: Service) -> None:
     browser.until(is_busy)
     browser.picture(IMAGES / "whiteboard-phone.png")
     browser.resize(1280, 900)
+
+
+def _take_why(browser: Browser, promotions: Service) -> None:
+    """Ask why a household's coupon book is so: one of its two redemptions was corrected."""
+    with closing(Client(promotions.address)) as client:
+        books = client.rows("/coupons")
+        household = next(key for key, book in books if (book["redeemed"], book["corrected"]) == (2, 1))
+    browser.driver.get(f"http://{promotions.address}/")
+    _look_up(browser, "coupon_books", str(household))
+    browser.driver.execute_script("document.querySelector('.asking button').click()")
+    browser.until("document.querySelector('.story li') !== null")
+    browser.picture(IMAGES / "whiteboard-why.png", of=".telling")
+
+
+def _look_up(browser: Browser, table: str, key: str) -> None:
+    browser.driver.execute_script(
+        "const form = document.querySelector('form.lookup');"
+        "form.elements.table.value = arguments[0]; form.elements.key.value = arguments[1];"
+        "form.requestSubmit();",
+        table,
+        key,
+    )
+    browser.until("document.querySelector('.answer pre') !== null")
 
 
 def _take_restore(browser: Browser, services: Sequence[Service], folder: Path) -> None:
@@ -101,9 +126,7 @@ def _take_dead_letters(browser: Browser, log_url: str, loyalty: Service) -> None
     asyncio.run(_send_unreadable(log_url, 12))
     browser.driver.get(f"http://{loyalty.address}/")
     browser.until("document.querySelector('dd[data-count=some]') !== null")
-    browser.driver.execute_script("document.querySelector('input[name=key]').value = '1029'")
-    browser.driver.execute_script("document.querySelector('form.lookup').requestSubmit()")
-    browser.until("document.querySelector('.answer pre') !== null")
+    _look_up(browser, "balances", "1029")
     browser.picture(IMAGES / "whiteboard-dead-letters.png")
 
 

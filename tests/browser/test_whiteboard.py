@@ -32,7 +32,8 @@ CONTRAST = """
       if (color.length < 4 || color[3] > 0) return color;
     }
   };
-  const kinds = 'h1, h2, dt, dd, th, td, p, a, label, button, .pill, .worker, svg.wide text';
+  const kinds = 'h1, h2, h3, dt, dd, th, td, p, a, label, button, code, summary, .fact *, .pill, .worker,'
+    + 'svg.wide text';
   const seen = [...document.querySelectorAll(kinds)]
     .filter(e => e.textContent.trim() && e.getClientRects().length);
   return seen.map(e => {
@@ -94,6 +95,56 @@ def look_up(browser: Browser, key: str) -> None:
     field.clear()
     field.send_keys(key)
     field.submit()
+
+
+STORY = "document.querySelector('.telling').textContent"
+STEPS = "document.querySelectorAll('.story li').length"
+
+
+def ask(browser: Browser, button: int) -> None:
+    browser.driver.find_elements(By.CSS_SELECTOR, ".asking button")[button].click()
+
+
+async def test_why_a_row_is_so_is_told_below_and_so_are_the_events_of_its_key(browser: Browser) -> None:
+    async with shop_in(browser) as (shop, service):
+        await service.send_all(shop.buys, by_key(purchases(70)))
+        await service.until_applied()
+        await asyncio.to_thread(look_up, browser, "3")
+        await asyncio.to_thread(browser.until, "document.querySelector('.asking') !== null")
+        await asyncio.to_thread(ask, browser, 0)
+        await asyncio.to_thread(browser.until, f"{STORY}.includes('These events make it.')")
+        told = await asyncio.to_thread(browser.evaluate, STORY)
+        assert await asyncio.to_thread(browser.evaluate, STEPS) == 10
+        assert '{"cents":345,"visits":10}' in told
+        await asyncio.to_thread(ask, browser, 1)
+        await asyncio.to_thread(browser.until, f"{STORY}.includes('In log order')")
+        assert await asyncio.to_thread(browser.evaluate, STEPS) == 10
+        asked = {urlsplit(url).path for url in await asyncio.to_thread(browser.requested)}
+        assert {"/whiteboard/why", "/whiteboard/history"} <= asked
+        assert await asyncio.to_thread(browser.complaints) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [320, 1280])
+async def test_what_is_told_is_readable_at_night_and_on_a_phone(
+    browser: Browser, scheme: str, width: int
+) -> None:
+    browser.prefer(scheme)
+    browser.resize(width, 844)
+    async with shop_in(browser) as (shop, service):
+        await service.send_all(shop.buys, by_key(purchases(70)))
+        await service.append("buys", b"3", b'{"type": "Bought"}', partition=place_of(shop, 3))
+        await service.until_applied()
+        await asyncio.to_thread(look_up, browser, "3")
+        await asyncio.to_thread(browser.until, "document.querySelector('.asking') !== null")
+        await asyncio.to_thread(ask, browser, 0)
+        await asyncio.to_thread(browser.until, f"{STORY}.includes('DecodeError')")
+        assert await asyncio.to_thread(browser.evaluate, "document.documentElement.scrollWidth") <= width
+        assert await asyncio.to_thread(browser.evaluate, CONTRAST.strip()) == []
+
+
+def place_of(shop: Shop, key: int) -> int:
+    return shop.buys.partitioner.place(b"%d" % key, 2)
 
 
 async def test_it_asks_its_own_server_only_and_complains_of_nothing(browser: Browser) -> None:
