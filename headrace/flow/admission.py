@@ -66,8 +66,10 @@ class Admission:
         records_max: int,
     ) -> None:
         self._inputs = dict(inputs)
-        self._reached = {print_: offset_bytes(reached[topic]) for topic, print_ in inputs.items()}
+        self._admitted = {print_: offset_bytes(reached[topic]) for topic, print_ in inputs.items()}
         """How far the task is once everything that was admitted is handled."""
+        self._reached = dict(self._admitted)
+        """The same and, where global tables are folded from it, not further than the last of them."""
         self._places = {
             print_: TopicPartition(topic, partition_of(print_)) for topic, print_ in inputs.items()
         }
@@ -80,11 +82,12 @@ class Admission:
         self._clock = clock
         self._followed = followed
         self._versions = [-1] * len(followed)
-        for at in _partitions(followed, partitions):
-            # Where its position does not say so yet, a global table has nothing of a partition.
-            print_ = catalog.print_of(at)
-            if print_ not in self._reached:
-                self._judge(print_, at, 0)
+        self._shown: list[dict[Print, bytes]] = [{} for _ in followed]
+        """How far each global table is."""
+        for shown, each in zip(self._shown, followed, strict=True):
+            for at in _partitions(each, partitions):
+                # Where its position does not say so yet, a global table has nothing of a partition.
+                self._judge(shown, at, 0)
         self._records_max = records_max
         self._waiting: dict[str, deque[Chunk]] = {topic: deque() for topic in inputs}
         self._missing: dict[str, Missing] = {}
@@ -145,14 +148,25 @@ class Admission:
                 continue
             self._versions[index] = followed.version
             for at, offset in followed.position.items():
-                print_ = self._catalog.print_of(at)
-                if print_ not in self._inputs.values():
-                    self._judge(print_, at, offset)
+                self._judge(self._shown[index], at, offset)
 
-    def _judge(self, print_: Print, at: TopicPartition, reached: int) -> None:
+    def _judge(self, shown: dict[Print, bytes], at: TopicPartition, offset: int) -> None:
+        """A global table is at this offset of a partition."""
+        print_ = self._catalog.print_of(at)
         self._places[print_] = at
-        self._reached[print_] = offset_bytes(reached)
         self._own_names[print_[:NAME_BYTES]] = print_
+        shown[print_] = offset_bytes(offset)
+        self._reach(print_)
+
+    def _reach(self, print_: Print) -> None:
+        """Whatever may be read here has come at least as far as is noted."""
+        each = [known[print_] for known in (self._admitted, *self._shown) if print_ in known]
+        self._reached[print_] = min(each)
+
+    def _note_admitted(self, topic: str, offset_next: int) -> None:
+        print_ = self._inputs[topic]
+        self._admitted[print_] = offset_bytes(offset_next)
+        self._reach(print_)
 
     async def _admit(self, topic: str, admitted: list[Chunk]) -> bool:
         """Admit what can be of one input; whether there was anything."""
@@ -166,14 +180,14 @@ class Admission:
             count, missing = await self._fit(chunk)
             if count == len(chunk):
                 admitted.append(chunk)
-                self._reached[self._inputs[topic]] = offset_bytes(chunk.offset_next)
+                self._note_admitted(topic, chunk.offset_next)
                 has_any = True
                 continue
             waiting.appendleft(chunk.tail(count) if count else chunk)
             self._missing[topic] = missing
             if count:
                 admitted.append(chunk.head(count))
-                self._reached[self._inputs[topic]] = offset_bytes(chunk.offsets[count])
+                self._note_admitted(topic, chunk.offsets[count])
                 has_any = True
             break
         return has_any
@@ -325,7 +339,7 @@ class Admission:
         }
 
 
-def _partitions(followed: Sequence[Followed], counts: Mapping[str, int]) -> Iterator[TopicPartition]:
-    for topic in {topic for each in followed for topic in each.inputs}:
+def _partitions(followed: Followed, counts: Mapping[str, int]) -> Iterator[TopicPartition]:
+    for topic in followed.inputs:
         for partition in range(counts[topic]):
             yield TopicPartition(topic, partition)

@@ -1,8 +1,10 @@
 """The waiting room of a task by itself: what may be handed out, in which order; what is shown of the rest."""
 
+from collections.abc import Sequence
+
 from headrace.clock import SYSTEM_CLOCK
 from headrace.events.envelope import Envelope, encode_envelope, fresh_event_id
-from headrace.events.position import Catalog, TopicPartition
+from headrace.events.position import Catalog, Position, TopicPartition
 from headrace.events.seen import NOTHING_SEEN, Seen
 from headrace.flow.admission import Admission
 from headrace.flow.causality import TaskSeen
@@ -10,6 +12,8 @@ from headrace.flow.isolation import Isolation
 from headrace.log.port import Append, Chunk, TopicSpec, catalog
 from headrace.log.simulated.cluster import SimulatedCluster
 from headrace.log.simulated.log import SimulatedLog
+from headrace.tables.globalview import GlobalView
+from headrace.tables.memory import MemoryStore
 from headrace.tables.view import PartitionView
 
 A, B, C = (TopicPartition(name, 0) for name in "abc")
@@ -19,7 +23,7 @@ ROOM = 3
 class Room:
     """An admission over a log that ends at offset 10 in each of its three topics."""
 
-    def __init__(self, catalog_: Catalog, log: SimulatedLog) -> None:
+    def __init__(self, catalog_: Catalog, log: SimulatedLog, followed: Sequence[GlobalView] = ()) -> None:
         self.catalog = catalog_
         self.log = log
         self.view = PartitionView("main", 0)
@@ -35,19 +39,20 @@ class Room:
             log=log,
             catalog=catalog_,
             clock=SYSTEM_CLOCK,
+            followed=followed,
             partitions=dict.fromkeys("abc", 1),
             records_max=ROOM,
         )
 
     @classmethod
-    async def open(cls) -> "Room":
+    async def open(cls, *followed: GlobalView) -> "Room":
         log = SimulatedLog(SimulatedCluster())
         infos = await log.provision([TopicSpec(name=name, partitions=1) for name in "abc"])
         writer = await log.writer("test")
         for place in (A, B, C):
             await writer.commit([Append(*place, [(b"k", b"v", (), 0)] * 9)])
             assert (await log.offsets([place]))[place].end == 10
-        return cls(catalog(log, infos), log)
+        return cls(catalog(log, infos), log, followed)
 
     def chunk(self, place: TopicPartition, start: int, *needs: tuple[TopicPartition, int] | None) -> Chunk:
         """Events of one input, each with what its sender had seen."""
@@ -142,3 +147,37 @@ async def test_a_true_stamp_is_not_held_against_an_end_that_was_asked_for_long_a
     # Where B's stamp makes it ask the log again, it asks for C alone.
     assert await room.take(room.chunk(C, 1, (A, 15)), room.chunk(B, 0, (C, 9))) == []
     assert room.isolation.refused == {}
+
+
+def move(followed: GlobalView, offset: int) -> None:
+    """Let a global table that is folded from A be so far."""
+    followed.partitions[0].serve(MemoryStore(), Position({A: offset}))
+    followed.moved()
+
+
+async def test_an_event_waits_for_its_input_and_for_the_global_table_that_is_folded_from_the_same_topic() -> (
+    None
+):
+    stock = GlobalView("stock", "a", 1)
+    room = await Room.open(stock)
+    assert await room.take(room.chunk(B, 0, (A, 2)), room.chunk(A, 0, None, None)) == [("a", [0, 1])]
+    move(stock, 1)
+    assert await room.take() == []
+    move(stock, 2)
+    assert await room.take() == [("b", [0])]
+    assert await room.take(room.chunk(B, 1, (A, 3))) == []
+    move(stock, 3)
+    assert await room.take() == []
+    assert await room.take(room.chunk(A, 2, None)) == [("a", [2]), ("b", [1])]
+
+
+async def test_an_event_waits_for_the_slowest_of_the_global_tables_that_are_folded_from_a_topic() -> None:
+    prices, stock = GlobalView("prices", "a", 1), GlobalView("stock", "a", 1)
+    room = await Room.open(prices, stock)
+    await room.take(room.chunk(A, 0, None, None))
+    move(prices, 2)
+    assert await room.take(room.chunk(B, 0, (A, 2))) == []
+    move(prices, 3)
+    assert await room.take() == []
+    move(stock, 2)
+    assert await room.take() == [("b", [0])]
