@@ -46,7 +46,8 @@ INPUTS = {
 REFUSALS = {"DecodeError", "ForeignKey", "UnencodableValue", "AttributeError"}
 """What the services may say of a bad event, by the name of the error."""
 _BATCH = 250
-_FIRST_MS = 1_700_000_000_000
+_FIRST_MS = int(time.time() * 1000) - MUTATIONS
+"""Before anything that services send, and not so old that the broker's retention takes it away."""
 
 
 class Fact(NamedTuple):
