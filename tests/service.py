@@ -1,7 +1,7 @@
 """A service as tests run it: in this process, on a log of the test's own, until nothing is left to do."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
 
@@ -125,6 +125,15 @@ class Service:
                 mine = Position({place: end for place, end in ends.items() if place.topic in followed.inputs})
                 while not (followed.is_served and followed.position.covers(mine)):
                     await self._until_set(followed.changed)
+
+    async def until(self, is_so: Callable[[], bool]) -> None:
+        """Return once this is so; raise what ended the run instead."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not is_so():
+                if self._run.done():
+                    self._is_settled = True
+                    raise first_cause(self._run.exception() or AssertionError("the run has ended"))
+                await asyncio.sleep(0)
 
     async def until_replayed(self) -> None:
         """Return once every task here has finished what lies in its replay input, too."""

@@ -12,7 +12,7 @@ from headrace.events.position import TopicPartition
 from headrace.flow.deadletter import replay_name
 from headrace.log.port import Append, Chunk, Outgoing
 from headrace.log.simulated.cluster import SimulatedCluster
-from headrace.tables.changelog import POSITION_KEY, PositionRecord
+from headrace.tables.changelog import POSITION_KEY, InputPosition, PositionRecord
 from headrace.testing.lookups import Handled
 
 _REPLAY = replay_name("", "").removeprefix(".")
@@ -109,6 +109,27 @@ class Journal(SimulatedCluster):
         records = self.records.get(place, [])
         begin = bisect_left(records, start, key=_offset)
         return records[begin : bisect_left(records, end, lo=begin, key=_offset)]
+
+    def folded(
+        self, changelog: TopicPartition, offset_next: int
+    ) -> tuple[Mapping[bytes, bytes], Mapping[str, InputPosition]]:
+        """Rows and inputs as of the last unit before an offset of a changelog."""
+        rows: dict[bytes, bytes] = {}
+        unit: dict[bytes, bytes | None] = {}
+        inputs: Mapping[str, InputPosition] = {}
+        for record in self.between(changelog, 0, offset_next):
+            assert record.key is not None
+            if record.key != POSITION_KEY:
+                unit[record.key] = record.value
+                continue
+            inputs = msgspec.json.decode(record.value or b"", type=PositionRecord).inputs
+            for key, row in unit.items():
+                if row is None:
+                    rows.pop(key, None)
+                else:
+                    rows[key] = row
+            unit.clear()
+        return rows, inputs
 
     @staticmethod
     def inputs_of(changelog: Append) -> Mapping[str, int]:

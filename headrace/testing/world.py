@@ -198,12 +198,28 @@ class World:
                 if view.state is ViewState.SERVING and not worker.is_standing:
                     broken += self._broken_in(app, view, where)
             for worker in workers:
-                for view in worker.followed():
-                    if view.state is ViewState.SERVING:
-                        where = f"{worker.instance}, which follows {view.group}/{view.partition}"
-                        broken += self._broken_in(app, view, where)
+                broken += self._broken_followers(app, worker)
         if broken:
             raise PromiseBroken("; ".join(broken))
+
+    def _broken_followers(self, app: App, worker: Worker) -> Sequence[str]:
+        """What readers here have of global tables must be whole units, up to where it says to be."""
+        found = []
+        for followed in worker.runtime.global_views() if worker.is_running else ():
+            changelog = changelog_name(app.declarations.app_id, followed.group)
+            for number, offset_next in followed.shown.items():
+                view = followed.partitions[number]
+                rows, position = self.journal.folded(TopicPartition(changelog, number), offset_next)
+                known = {place.topic: offset for place, offset in view.position.items()}
+                if view.state is ViewState.SERVING and (
+                    dict(raw_rows(view, b"\1", None)) != rows
+                    or any(position[name].offset_next != offset for name, offset in known.items())
+                ):
+                    found.append(
+                        f"{worker.instance} shows rows of {changelog}/{number} that are no whole units "
+                        f"up to offset {offset_next}, or stand for another position"
+                    )
+        return found
 
     def _broken_in(self, app: App, view: PartitionView, where: str) -> Sequence[str]:
         changelog = changelog_name(app.declarations.app_id, view.group)
