@@ -107,10 +107,7 @@ class SettingsError(DeclarationError):
 class EventError(HeadraceError):
     """This event cannot be applied; its place in the log is part of the error."""
 
-    hint = (
-        "It is among the dead letters, or the partition stands in front of it, as on_error= says; "
-        "correct the agent or the event's type."
-    )
+    hint = "It is a dead letter, or its partition stands still (on_error=); correct the agent or the type."
 
 
 class DecodeError(EventError):
@@ -130,9 +127,7 @@ class AgentReturned(EventError):
 class PartitionerMismatch(EventError):
     """An event lies in another partition than the declared partitioner gives for its key."""
 
-    hint = (
-        "Declare the topic's real partitioner: app.topic(..., partitioner='crc32') for librdkafka's default."
-    )
+    hint = "Declare the topic's own: app.topic(..., partitioner='crc32') for librdkafka's default."
 
 
 class RecordTooLarge(EventError):
@@ -196,7 +191,6 @@ class StillRecovering(TableError):
 class GlobalRecovering(StillRecovering):
     """A global table that an agent reads is being restored; the agent's task waits for it."""
 
-    hint = "The task goes on by itself; /readyz tells how far the restore is."
     is_recoverable = True
 
 
