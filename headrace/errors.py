@@ -50,7 +50,6 @@ HeadraceError
         UntrueToken         a token that names what is not in the log
 """
 
-import asyncio
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -384,16 +383,3 @@ class UntrueToken(PositionError):
     """A token that names what is not in the log."""
 
     hint = "Send back the Headrace-Position header as it was received, or read without it."
-
-
-def first_cause(error: BaseException) -> BaseException:
-    """What a group of errors began with: a named one before others, any before a cancellation."""
-    flat: list[BaseException] = []
-    waiting = [error]
-    while waiting:
-        part = waiting.pop(0)
-        if isinstance(part, BaseExceptionGroup):
-            waiting.extend(part.exceptions)
-        else:
-            flat.append(part)
-    return min(flat, key=lambda e: (not isinstance(e, HeadraceError), isinstance(e, asyncio.CancelledError)))

@@ -10,7 +10,7 @@ from faust.app.base import BootStrategy
 from mode import Service
 from mode.types import ServiceT
 
-from headrace.errors import first_cause
+from headrace.causes import first_cause
 from headrace.restoring import show
 from headrace.runtime import Runtime
 

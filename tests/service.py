@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
 
 from headrace import App, Delivery, Position, Sent, Settings, Table, Topic, TopicPartition
+from headrace.causes import first_cause
 from headrace.clock import SYSTEM_CLOCK, Clock
-from headrace.errors import HeadraceError, first_cause
+from headrace.errors import HeadraceError
 from headrace.events.envelope import Headers
 from headrace.log.port import Append, Log
 from headrace.log.simulated.log import SimulatedLog

@@ -10,7 +10,8 @@ import logging
 from collections.abc import Sequence
 from typing import NoReturn
 
-from headrace.errors import HeadraceError, LogError, StoreUnwritable, first_cause
+from headrace.causes import first_cause
+from headrace.errors import HeadraceError, LogError, StoreUnwritable
 from headrace.events.position import TopicPartition
 from headrace.flow.followed import FellBehind, FollowedPartition
 from headrace.flow.group import Group

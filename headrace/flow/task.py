@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from headrace.causes import first_cause
 from headrace.clock import SYSTEM_CLOCK, Clock
-from headrace.errors import EventError, HeadraceError, StoreUnwritable, UnencodableValue, first_cause
+from headrace.errors import EventError, HeadraceError, StoreUnwritable, UnencodableValue
 from headrace.events.position import TopicPartition
 from headrace.events.seen import Print
 from headrace.flow.admission import Admission

@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 
 from headrace.app import App
+from headrace.causes import first_cause
 from headrace.declarations import Declarations, Timed
-from headrace.errors import HeadraceError, first_cause
+from headrace.errors import HeadraceError
 from headrace.events.position import TopicPartition
 from headrace.flow.group import Group, changelog_name
 from headrace.http.server import HttpServer

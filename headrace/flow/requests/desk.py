@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from functools import partial
 from time import perf_counter
 
 from headrace.errors import (
@@ -26,9 +26,9 @@ from headrace.flow.requests.answer import (
     encode_request,
     is_expired,
 )
+from headrace.flow.requests.forgetting import forget_now_and_then
 from headrace.flow.restore import APPLY_ROWS_MAX, Restore
 from headrace.flow.sending import Outbox
-from headrace.flow.stream import SLICE_S
 from headrace.flow.takeover import transactional_id, verify_identities
 from headrace.flow.task import Worksite
 from headrace.log.port import Append, Closing, OffsetRange, Outgoing, Writer
@@ -41,8 +41,6 @@ logger = logging.getLogger(__name__)
 _REQUESTS_MAX = 100
 """Requests that share one transaction, at most."""
 _APPLY_BYTES_MAX = 1024 * 1024
-_PURGE_EVERY_S = 3_600.0
-_PURGE_KEYS_MAX = 200
 
 AnswerOf = Callable[[Position], Answer]
 """The answer of a request, made once it is known where what it sent lies."""
@@ -153,7 +151,8 @@ class Desk:
     async def _serve(self, writer: Writer, store: Store) -> None:
         loop = asyncio.get_running_loop()
         store.damage.watch(lambda: loop.call_soon_threadsafe(self._wake.set))
-        purging = asyncio.create_task(self._purge(store), name="purge of requests")
+        forgetting = forget_now_and_then(store, partial(self._forget, store), self._site.clock)
+        purging = asyncio.create_task(forgetting, name="purge of requests")
         self._view.serve(store, Position())
         self._desks[self._partition] = self
         error: HeadraceError = NotOwner(f"the requests of {self._where.topic}/{self._partition} have moved")
@@ -320,33 +319,6 @@ class Desk:
             figures.sent[place.topic] += len(records)
 
     # --- forgetting
-
-    async def _purge(self, store: Store) -> None:
-        """Forget, now and then, what has expired: tombstones in the log, and no rows here."""
-        while True:
-            key = b"\1"
-            while (found := await self._expired(store, key)) and not self._is_stopping:
-                await self._forget(store, found)
-                key = found[-1] + b"\0"
-            await self._site.clock.sleep(_PURGE_EVERY_S)
-
-    async def _expired(self, store: Store, start: bytes) -> list[bytes]:
-        """Some expired keys from here on, looked for in slices."""
-        now_ms, found = self._now_ms(), list[bytes]()
-        snapshot = store.snapshot()
-        try:
-            rows = snapshot.scan(start, None)
-            until = perf_counter() + SLICE_S
-            while part := list(islice(rows, 32)):
-                found += [key for key, raw in part if is_expired(raw, now_ms)]
-                if len(found) >= _PURGE_KEYS_MAX:
-                    break
-                if perf_counter() > until:
-                    await asyncio.sleep(0)
-                    until = perf_counter() + SLICE_S
-        finally:
-            snapshot.close()
-        return found
 
     async def _forget(self, store: Store, keys: Sequence[bytes]) -> None:
         done: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
