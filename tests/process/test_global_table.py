@@ -1,0 +1,98 @@
+"""Two workers on Kafka follow one global table: each answers for all of it, whoever is killed meanwhile."""
+
+import asyncio
+import json
+import random
+from collections import Counter
+from pathlib import Path
+
+import httpx
+import pytest
+
+from headrace.testing.kafka_broker import KafkaBroker
+from tests.process.workers import Worker, breath, running
+
+PRODUCTS = 10
+TURNS = 60
+KILL_AT = 25
+
+
+async def post(client: httpx.AsyncClient, worker: Worker, product: str, cents: int) -> None:
+    """Tell a price."""
+    body = json.dumps({"product": product, "cents": cents, "type": "Priced"})
+    answer = await client.post(f"http://{worker.address}/events", content=body)
+    assert answer.status_code == 200, answer.text
+
+
+async def until_known(client: httpx.AsyncClient, worker: Worker, product: str, cents: int) -> None:
+    """Return once the worker answers with this price; it never answers with a later one, or with an error.
+
+    Asks again and again: other processes have no way to wake this one.
+    """
+    async with asyncio.timeout(10):
+        while True:
+            answer = await worker.get(client, f"/prices/{product}")
+            assert answer.status_code in (200, 404), f"{answer.text}\n{worker.tail()}"
+            known = answer.json() if answer.status_code == 200 else 0
+            assert known <= cents, f"{worker.instance} knows {product} at {known}, told was {cents}"
+            if known == cents:
+                return
+            await breath()
+
+
+@pytest.mark.kafka
+async def test_each_worker_answers_for_the_whole_table_and_orders_never_miss_the_price_they_follow(
+    own_broker: KafkaBroker, tmp_path: Path
+) -> None:
+    environment = {
+        "HEADRACE_LOG": f"kafka://{own_broker.address}",
+        "HEADRACE_SESSION_TIMEOUT_S": "2",
+        "HEADRACE_TRANSACTION_TIMEOUT_S": "3",
+    }
+    fate = random.Random(7)
+    staying, dying = (Worker("tests.process.apps.pricing", name, tmp_path, environment) for name in "ab")
+    told: Counter[str] = Counter()
+    known: dict[str, int] = {}
+    async with httpx.AsyncClient(timeout=15.0) as client, running(staying, dying):
+        for turn in range(TURNS):
+            product = f"p{fate.randrange(PRODUCTS)}"
+            known[product] = turn + 1
+            await post(client, staying, product, turn + 1)
+            told[product] += 1
+            if turn == KILL_AT:
+                await dying.kill()
+                await dying.start()
+            await until_known(client, dying if dying.is_ready else staying, product, known[product])
+        await dying.until_ready()
+        for worker in (staying, dying):
+            for product, cents in known.items():
+                await until_known(client, worker, product, cents)
+            page = (await worker.get(client, "/prices")).json()
+            assert {row["key"]: row["value"] for row in page["rows"]} == known
+        async with asyncio.timeout(20):
+            while (bills := await _bills(client, staying, dying)) != {
+                product[::-1]: {"orders": count, "too_low": 0} for product, count in told.items()
+            }:
+                assert not any(bill["too_low"] for bill in bills.values()), bills
+                await breath(0.1)
+        ready = (await staying.get(client, "/readyz")).json()
+        assert {state["state"] for state in ready["followed"].values()} == {"serving"}
+        for worker in (staying, dying):
+            assert await worker.terminate() == 0, worker.tail()
+    for worker in (staying, dying):
+        status, output = await worker.command("verify", "--json")
+        assert status == 0, output
+        compared = json.loads(output.splitlines()[-1])
+        followed = {row["partition"] for row in compared if row["group"] == "prices.followed"}
+        assert followed == {0, 1, 2}
+
+
+async def _bills(client: httpx.AsyncClient, *workers: Worker) -> dict[str, dict[str, int]]:
+    """The bills, each from a worker that answers for it."""
+    found: dict[str, dict[str, int]] = {}
+    for worker in workers:
+        for number in range(PRODUCTS):
+            answer = await worker.get(client, f"/bills/{number}p")
+            if answer.status_code == 200:
+                found[f"{number}p"] = answer.json()
+    return found
