@@ -37,6 +37,10 @@ campaigns: headrace.Table[int, Campaign] = app.Table("campaigns", key_type=int, 
 coupon_books: headrace.Table[int, CouponBook] = app.Table(
     "coupon_books", key_type=int, value_type=CouponBook, default=CouponBook
 )
+redemptions_counting: headrace.Table[int, dict[str, bool]] = app.Table(
+    "redemptions_counting", key_type=int, value_type=dict[str, bool], default=dict
+)
+"""Event id of each redemption of a household to whether it counts, as far as is known by now."""
 
 app.serve(campaigns, "/campaigns")
 app.serve(coupon_books, "/coupons")

@@ -3,11 +3,8 @@
 It says of every record whether the services must apply it, and what their tables then hold.
 """
 
-import hashlib
 import json
 import re
-import struct
-import uuid
 from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any
@@ -15,6 +12,7 @@ from typing import Any
 from headrace.events.envelope import Headers
 from headrace.events.partitioner import Partitioner
 from headrace.events.position import TopicPartition
+from tests.process.plain_envelope import Refused, check_envelope, event_id
 
 Row = dict[str, Any]
 
@@ -29,11 +27,6 @@ _INTEGER_END = 10**4_300
 _KEY_END = 2 ** (8 * 127)
 _LINE_FIELDS = 6
 _PARTITIONS = 8
-_ENVELOPE_BYTES = 26
-
-
-class Refused(Exception):
-    """No service may apply this record."""
 
 
 class _TooLong:
@@ -142,44 +135,6 @@ def _are_lines(value: Any) -> bool:
     )
 
 
-def _event_id(headers: Headers, place: TopicPartition, offset: int) -> str:
-    """What the event is called by a correction of it; one without a name is called by its place."""
-    for name, content in headers:
-        if name == "hr":
-            return _compact_id(content)
-        if name == "ce_specversion":
-            return _cloud_id(dict(headers).get("ce_id"))
-    named = hashlib.blake2b("\0".join(("", "", place.topic, str(place.partition))).encode(), digest_size=16)
-    named.update(struct.pack(">qi", offset, 0))
-    return str(uuid.UUID(bytes=_marked(named.digest())))
-
-
-def _marked(digest: bytes) -> bytes:
-    """A hash as a UUID of version 8."""
-    return digest[:6] + bytes((0x80 | digest[6] & 0x0F, digest[7], 0x80 | digest[8] & 0x3F)) + digest[9:]
-
-
-def _cloud_id(content: bytes | None) -> str:
-    """Any text is an id; one that is no UUID is hashed into one."""
-    try:
-        text = (content or b"").decode()
-    except UnicodeDecodeError:
-        text = ""
-    if not text:
-        raise Refused("the id of a CloudEvent")
-    return str(uuid.UUID(bytes=hashlib.blake2b(text.encode(), digest_size=16).digest()))
-
-
-def _compact_id(content: bytes) -> str:
-    if len(content) < _ENVELOPE_BYTES or content[0] != 1:
-        raise Refused("the envelope")
-    ids = (content[1] & 1) + (content[1] >> 1 & 1)
-    if len(content) < _ENVELOPE_BYTES + 16 * ids:
-        raise Refused("the envelope")
-    struct.unpack_from(">q", content, 18)
-    return str(uuid.UUID(bytes=content[2:18]))
-
-
 class Plain:
     """One service's tables, and what becomes of each record of its inputs."""
 
@@ -206,6 +161,7 @@ class Plain:
         if key is None:
             raise Refused("no key")
         self._is_dead = is_dead
+        check_envelope(headers)
         self._at = (place, offset)
         getattr(self, place.topic.replace(".", "_"))(place.partition, value, headers)
 
@@ -271,8 +227,17 @@ class Checkout(Plain):
             "sales_cents": sum(line[2] for line in lines),
             "discount_cents": sum(line[3] + line[4] + line[5] for line in lines),
         }
-        self._check_size(receipt["sales_cents"], receipt["discount_cents"])
-        self.receipts[basket["household"]] = receipt
+        kept = self.receipts.get(basket["household"])
+        if kept is None or _is_newer(receipt, kept):
+            self._check_size(receipt["sales_cents"], receipt["discount_cents"])
+            self.receipts[basket["household"]] = receipt
+
+
+def _is_newer(receipt: Row, kept: Row) -> bool:
+    try:
+        return (moment(receipt["at"]), receipt["basket_id"]) > (moment(kept["at"]), kept["basket_id"])
+    except TypeError as error:
+        raise Refused("a time of nowhere beside one of somewhere") from error
 
 
 class Loyalty(Plain):
@@ -326,7 +291,7 @@ class Loyalty(Plain):
             self._check_size(balance["points"])
             self.balances[household] = balance
         else:
-            correction = {"corrects": _event_id(headers, *self._at), "household_id": household, **redeemed}
+            correction = {"corrects": event_id(headers, *self._at), "household_id": household, **redeemed}
             self.corrections.append(correction)
         self.redemptions.setdefault(household, []).append(redeemed | {"is_honoured": is_honoured})
 
@@ -337,6 +302,8 @@ class Promotions(Plain):
     def __init__(self) -> None:
         self.campaigns: dict[int, Row] = {}
         self.coupons: dict[int, Row] = {}
+        self._counts: dict[int, dict[str, bool]] = {}
+        """By household and event id whether a redemption counts."""
 
     def promotions_events(self, partition: int, value: bytes | None, headers: Headers) -> None:
         """A campaign or a redemption; a tombstone says nothing."""
@@ -348,7 +315,11 @@ class Promotions(Plain):
             _check_home(campaign, partition)
             self.campaigns[campaign] = event
         else:
-            self._count(event["household"], partition, "redeemed")
+            household = event["household"]
+            redeemed = event_id(headers, *self._at)
+            _check_home(household, partition)
+            self._counts.setdefault(household, {}).setdefault(redeemed, True)
+            self._book(household)["redeemed"] += 1
 
     def loyalty_events(self, partition: int, value: bytes | None, headers: Headers) -> None:
         """A correction."""
@@ -362,9 +333,15 @@ class Promotions(Plain):
         for name in ("coupon_upc", "campaign_id"):
             _all(event, name, _is_integer)
         _all(event, "day", _is_day)
-        self._count(_all(event, "household_id", _is_integer), partition, "corrected")
-
-    def _count(self, household: int, partition: int, what: str) -> None:
+        household = _all(event, "household_id", _is_integer)
         _check_home(household, partition)
-        book = self.coupons.setdefault(household, {"redeemed": 0, "corrected": 0})
-        book[what] += 1
+        counts = self._counts.get(household, {})
+        corrected = _all(event, "corrects", _is_text).lower()
+        if corrected not in counts:
+            raise Refused("it corrects nothing that is known")
+        if counts[corrected]:
+            counts[corrected] = False
+            self._book(household)["corrected"] += 1
+
+    def _book(self, household: int) -> Row:
+        return self.coupons.setdefault(household, {"redeemed": 0, "corrected": 0})

@@ -28,7 +28,8 @@ from headrace.log.port import Append, Log, Outgoing, Writer
 from headrace.settings import Settings
 from headrace.testing.kafka_broker import KafkaBroker
 from tests.process.mutations import Mutator
-from tests.process.plain import Checkout, Loyalty, Plain, Promotions, Refused, moment
+from tests.process.plain import Checkout, Loyalty, Plain, Promotions, moment
+from tests.process.plain_envelope import Refused
 from tests.process.records import Record, read_letters, read_records
 from tests.process.workers import Worker, running, until_covered
 
@@ -43,7 +44,15 @@ INPUTS = {
     "loyalty": (BASKETS, PROMOTIONS),
     "promotions": (PROMOTIONS, CORRECTIONS),
 }
-REFUSALS = {"DecodeError", "ForeignKey", "UnencodableValue", "AttributeError"}
+REFUSALS = {
+    "MalformedStamp",
+    "UnknownRedemption",
+    "DecodeError",
+    "ForeignKey",
+    "UnencodableValue",
+    "AttributeError",
+    "TypeError",
+}
 """What the services may say of a bad event, by the name of the error."""
 _BATCH = 250
 _FIRST_MS = int(time.time() * 1000) - MUTATIONS

@@ -131,3 +131,20 @@ async def test_whatever_crashes_every_table_of_the_three_is_the_fold_of_its_even
         )
     ]
     await assert_fold(*SERVICES, events=events, key=key, crashes=30, seed=3)
+
+
+async def test_a_correction_counts_once_however_often_it_comes_and_only_for_a_redemption_that_is_known() -> (
+    None
+):
+    async with harness(*SERVICES, key=key) as h:
+        for _ in range(2):
+            await h.send(promotions_events, coupon(7))
+        first, second = h.sent(corrections)
+        assert first.corrects != second.corrects
+        assert h[promotions].table(coupon_books)[7] == CouponBook(redeemed=2, corrected=2)
+        await h.send(corrections, first, key=7)
+        assert h[promotions].table(coupon_books)[7] == CouponBook(redeemed=2, corrected=2)
+        await h.send(corrections, msgspec.structs.replace(first, household_id=8), key=8)
+        (letter,) = h[promotions].dead_letters()
+        assert (letter.error, letter.topic) == ("UnknownRedemption", "loyalty.events")
+        assert 8 not in h[promotions].table(coupon_books)
