@@ -24,6 +24,7 @@ HeadraceError
         PartitionStopped    the partition stands in front of an event that its agent refuses
         TaskFailed          the partition's task failed while somebody waited for it
         NotReached          the rows do not contain in time what was asked for
+        TooManyWaiters      as many wait for a position as are allowed
         StoreCorrupt        the files of a store cannot be trusted
         StoreUnwritable     the disk refuses what the store writes
         StoreInUse          another process holds the store
@@ -227,6 +228,12 @@ class NotReached(TableError):
         self.missing = tuple(missing)
         """What was still missing, as `topic/partition@offset`."""
         super().__init__(what)
+
+
+class TooManyWaiters(TableError):
+    """As many requests wait for a position already as may wait at once."""
+
+    hint = "Try again shortly, or raise HEADRACE_READ_WAITERS_MAX."
 
 
 class StoreCorrupt(TableError):

@@ -31,9 +31,11 @@ from headrace.http.address import advertised_address
 from headrace.http.metric import Samples
 from headrace.http.server import HttpServer
 from headrace.http.source import ServedTable, UserRoute, WorkerState
+from headrace.http.waiting import Waits
 from headrace.http.whiteboard.board import Board
 from headrace.http.whiteboard.survey import Survey
 from headrace.log.connect import connect
+from headrace.log.inquiry import Inquiry
 from headrace.log.port import Log, Member, Membership, TopicInfo
 from headrace.provisioning import provision_run
 from headrace.settings import Settings
@@ -78,6 +80,9 @@ class Runtime:
         self._engine = engine
         self._clock = clock
         self._spans = spans or find_spans("kafka" if settings.log.startswith("kafka:") else "headrace")
+        self._inquiry = Inquiry(self._log, clock)
+        self.waits = Waits(self._inquiry, settings, clock)
+        """Who waits for a position, and what of it can be judged."""
         self._http = http or HttpServer(self, spans=self._spans)
         self._topics: Mapping[str, TopicInfo] = {}
         self._groups: Mapping[str, Group] = {}
@@ -121,6 +126,7 @@ class Runtime:
             finally:
                 await self._http.stop(timeout_s=1.0)
         finally:
+            await self._inquiry.close()
             await self._log.close()
 
     async def _open_log(self) -> None:
@@ -163,6 +169,7 @@ class Runtime:
     async def _provision(self) -> None:
         found = await provision_run(self._log, self.settings, self.declarations)
         self._topics, self._groups, self._catalog = found.topics, found.groups, found.catalog
+        self._inquiry.know(found.topics.values())
         self._served, self._survey, self._requests = found.served, found.survey, found.requests
         self._globals = {
             name: self._view_of(group) for name, group in found.groups.items() if group.is_global

@@ -39,6 +39,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Largest body of a request; larger: 413."""
     http_streams_max: int = 200
     """Open streams of rows and whiteboards together."""
+    http_position_cookie: bool = False
+    """Carry positions in a cookie, too, for browsers: what one has seen and sent it reads again."""
+    read_wait_s: float = 2.0
+    """How long a read waits for the position it asks for, unless it says `Prefer: wait=`."""
+    read_wait_max_s: float = 30.0
+    """Longest wait that a read is granted."""
+    read_waiters_max: int = 800
+    """Reads that may wait at once; more are answered with 503. Fewer than `http_concurrency_max` leave
+    room for those that need not wait."""
     page_rows_max: int = 1_000
     """Most rows of one scan page."""
     page_rows_default: int = 100

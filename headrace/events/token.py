@@ -70,12 +70,12 @@ class Token(NamedTuple):
             raise MalformedToken("this is not a position token")
         return cls(cluster, Seen(offsets, is_cut=is_cut))
 
-    def text(self) -> str:
-        """The URL-safe text form, without padding; at most `TOKEN_BYTES_MAX` characters."""
+    def text(self, bytes_max: int = TOKEN_BYTES_MAX) -> str:
+        """The URL-safe text form, without padding; at most so many characters."""
         components = COMPONENTS_MAX
         while True:
             text = self._text(self.seen.within(components))
-            if len(text) <= TOKEN_BYTES_MAX:
+            if len(text) <= bytes_max:
                 return text
             components -= 8
 
@@ -97,10 +97,14 @@ class Token(NamedTuple):
         self._check_kin(other)
         return Token(self.cluster, self.seen.merge(other.seen))
 
-    def located(self, catalog: Catalog) -> Position:
-        """Its part about topics of this catalog. Raises: ForeignToken for another cluster or topic."""
+    def check_cluster(self, catalog: Catalog) -> None:
+        """Refuse a token of another cluster than this catalog's. Raises: ForeignToken."""
         if self.cluster != _fingerprint(catalog.cluster_id):
             raise ForeignToken("this token speaks of another cluster")
+
+    def located(self, catalog: Catalog) -> Position:
+        """Its part about topics of this catalog. Raises: ForeignToken for another cluster or topic."""
+        self.check_cluster(catalog)
         for print_ in self.seen:
             topic = catalog.named_by(print_)
             if topic is not None and catalog.place_of(print_) is None:

@@ -8,6 +8,7 @@ from starlette.types import Receive, Scope, Send
 from headrace.errors import DeclarationError
 from headrace.http import openapi, probes
 from headrace.http.access import UNAUTHORIZED, Guard
+from headrace.http.consistency import ASKING, COOKIE, asked_by
 from headrace.http.metrics import Meter, MetricsPage
 from headrace.http.peers.gate import GREETING_PATH, RESERVED, Gate
 from headrace.http.peers.hop import Hop
@@ -26,27 +27,21 @@ from headrace.http.whiteboard.whiteboard import Whiteboard
 _READING = ("GET", "HEAD")
 _OPEN = frozenset({b"/livez", b"/readyz"})
 _PAGES = frozenset({b"/", b"/livez", b"/readyz", b"/metrics", b"/openapi.json", *whiteboard.PATHS})
-_POSITION, _CONSISTENCY = b"headrace-position", b"headrace-consistency"
 _NOTED = frozenset(
     {
         b"authorization",
         b"if-none-match",
         b"content-length",
         b"transfer-encoding",
-        _POSITION,
-        _CONSISTENCY,
         HOP,
     }
+    | ASKING
 )
 _NO_HEADERS: dict[bytes, bytes] = {}
 
 _URL_TOO_LONG = Problem(414, "The URL is longer than this server takes.", CLOSE)
 _HEADERS_TOO_LARGE = Problem(431, "The headers are larger than this server takes.", CLOSE)
 _BODY_UNWANTED = Problem(413, "A read takes no body.", CLOSE)
-# Answering with whatever is there would be a lie about its position.
-_CANNOT_WAIT = Problem(
-    501, "A read cannot ask for a position yet: leave the header out, and compare the one of the answer."
-)
 
 
 def build_application(
@@ -70,6 +65,8 @@ class Application:
         self._header_bytes_max = source.settings.http_header_bytes_max
         self._guard = Guard(source.settings.tokens)
         self._is_open = self._guard.is_open
+        self._unasked = asked_by({}, source.settings)
+        self._noted = _NOTED | {COOKIE} if source.settings.http_position_cookie else _NOTED
         self._gate = Gate(source)
         self.hop = Hop(source)
         """The way to the other workers of the app."""
@@ -93,8 +90,9 @@ class Application:
         self._whiteboard = Whiteboard(source, by_name, self._streams)
 
     def end_streams(self) -> None:
-        """Let every open stream say that the worker stops, and end; new ones are refused."""
+        """Let every open stream and every wait end, saying that the worker stops; new ones are refused."""
         self._streams.end()
+        self._source.waits.room.close()
 
     def close(self) -> None:
         """Let go of the connections to other workers; called once nothing is answered any more."""
@@ -116,10 +114,10 @@ class Application:
         path: bytes = scope["raw_path"]
         if len(path) + len(scope["query_string"]) > self._url_bytes_max:
             return self._meter, await _URL_TOO_LONG.send(send)
-        header_bytes, noted, accept = 0, _NO_HEADERS, b""
+        header_bytes, noted, accept, noted_names = 0, _NO_HEADERS, b"", self._noted
         for name, value in scope["headers"]:
             header_bytes += len(name) + len(value) + 4
-            if name in _NOTED:
+            if name in noted_names:
                 if not noted:
                     noted = {}
                 # Repeated fields mean the same as one list (RFC 9110, 5.3); a list is no valid token
@@ -162,20 +160,21 @@ class Application:
         read = self._reads.get(path[:cut]) if scan is None else None
         if noted and (scan or read) and _has_body(noted):
             return self._meter, await _BODY_UNWANTED.send(send)
-        if noted and (scan or read) and _asks_for_position(noted):
-            return self._meter, await _CANNOT_WAIT.send(send)
+        asked = asked_by(noted, self._source.settings) if noted and (scan or read) else self._unasked
+        if isinstance(asked, Problem):
+            return self._meter, await asked.send(send)
         if read is not None and b"text/event-stream" in accept:
             streams, is_head = self._row_streams[path[:cut]], scope["method"] == "HEAD"
-            return self._meter, await streams.respond(path[cut + 1 :], is_head, receive, send)
+            return self._meter, await streams.respond(path[cut + 1 :], is_head, receive, send, asked)
         if read is not None:
             respond_key, meter = read
-            status = await respond_key(path[cut + 1 :], noted.get(b"if-none-match"), send)
+            status = await respond_key(path[cut + 1 :], noted.get(b"if-none-match"), send, asked)
             if status == ELSEWHERE:
-                status = await self._routed[path[:cut]].respond(path[cut + 1 :], scope, send)
+                status = await self._routed[path[:cut]].respond(path[cut + 1 :], scope, send, asked)
             return meter, status
         if scan is not None:
             respond_scan, meter = scan
-            return meter, await respond_scan(scope["query_string"], send)
+            return meter, await respond_scan(scope["query_string"], send, asked)
         return None
 
     async def _answer_page(
@@ -201,10 +200,6 @@ class Application:
         except Exception as error:  # noqa: BLE001  (it is mapped to an answer, and logged there)
             return await problem_of(error).send(send)
         return await probes.send_json(send, answer)
-
-
-def _asks_for_position(noted: dict[bytes, bytes]) -> bool:
-    return _POSITION in noted or noted.get(_CONSISTENCY, b"eventual") != b"eventual"
 
 
 def _has_body(noted: dict[bytes, bytes]) -> bool:

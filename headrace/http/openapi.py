@@ -35,7 +35,9 @@ _PROBLEMS = {
     "BadRequest": "The key or the query is malformed.",
     "Unauthorized": "A bearer token that is valid here is needed.",
     "NoRow": "No row has this key.",
-    "Unavailable": "The partition is being restored, or owned by another worker.",
+    "Conflict": "The position is of another cluster, of a recreated topic, or names what is not in the log.",
+    "Unavailable": "The partition is being restored, owned by another worker, or does not contain in time "
+    "what was asked for; `reached` is then the position that was.",
     "Failed": "Another error; its status says which kind.",
 }
 _HEADERS: dict[str, Any] = {
@@ -43,8 +45,43 @@ _HEADERS: dict[str, Any] = {
         "description": "What the answer contains: next offsets of the inputs, as an opaque token.",
         "schema": {"type": "string"},
     },
+    "Unproven": {
+        "description": "What the request's position names and nothing here proves or disproves: "
+        "`topic/partition@offset`, and `cut` where there is more.",
+        "schema": {"type": "string"},
+    },
+    "PreferenceApplied": {
+        "description": "The wait that was granted, such as `wait=2`.",
+        "schema": {"type": "string"},
+    },
     "ETag": {"description": "Changes with the row.", "schema": {"type": "string"}},
     "RetryAfter": {"description": "Seconds.", "schema": {"type": "integer"}},
+}
+
+
+_ASKING: list[dict[str, Any]] = [
+    {
+        "name": "Headrace-Position",
+        "in": "header",
+        "schema": {"type": "string"},
+        "description": "From an answer before: this one waits until it contains as much.",
+    },
+    {
+        "name": "Headrace-Consistency",
+        "in": "header",
+        "schema": {"type": "string", "enum": ["eventual", "at-least", "latest"]},
+        "description": "`latest`: wait for all that is in the log now. `eventual`: do not wait.",
+    },
+    {
+        "name": "Prefer",
+        "in": "header",
+        "schema": {"type": "string"},
+        "description": "Bounds the wait: `wait=2`, in seconds.",
+    },
+]
+_ASKED = {
+    "Headrace-Unproven": {"$ref": "#/components/headers/Unproven"},
+    "Preference-Applied": {"$ref": "#/components/headers/PreferenceApplied"},
 }
 
 
@@ -84,14 +121,23 @@ def _problem(name: str, text: str) -> dict[str, Any]:
         "content": {"application/problem+json": {"schema": schema}},
     }
     if name == "Unavailable":
-        answer["headers"] = {"Retry-After": {"$ref": "#/components/headers/RetryAfter"}}
+        answer["headers"] = {
+            "Retry-After": {"$ref": "#/components/headers/RetryAfter"},
+            "Headrace-Position": {"$ref": "#/components/headers/Position"},
+        }
     if name == "NoRow":
-        answer["headers"] = {"Headrace-Position": {"$ref": "#/components/headers/Position"}}
+        answer["headers"] = {"Headrace-Position": {"$ref": "#/components/headers/Position"}, **_ASKED}
     return answer
 
 
 def _answers(of_reads: dict[str, Any], *, may_be_absent: bool) -> dict[str, Any]:
-    names = {"400": "BadRequest", "401": "Unauthorized", "503": "Unavailable", "default": "Failed"}
+    names = {
+        "400": "BadRequest",
+        "401": "Unauthorized",
+        "409": "Conflict",
+        "503": "Unavailable",
+        "default": "Failed",
+    }
     if may_be_absent:
         names["404"] = "NoRow"
     return {
@@ -110,6 +156,7 @@ def _point_read(table: ServedTable, value: dict[str, Any]) -> dict[str, Any]:
     headers = {
         "Headrace-Position": {"$ref": "#/components/headers/Position"},
         "ETag": {"$ref": "#/components/headers/ETag"},
+        **_ASKED,
     }
     answers = {
         "200": {"description": "The row as committed.", "headers": headers, "content": content},
@@ -123,6 +170,7 @@ def _point_read(table: ServedTable, value: dict[str, Any]) -> dict[str, Any]:
         "parameters": [
             {"name": "key", "in": "path", "required": True, "schema": key_schema(table.key_type)},
             {"name": "If-None-Match", "in": "header", "schema": {"type": "string"}},
+            *_ASKING,
         ],
         "responses": _answers(answers, may_be_absent=True),
     }
@@ -154,7 +202,7 @@ def _scan(table: ServedTable, value: dict[str, Any]) -> dict[str, Any]:
     ]
     if table.key_type in (str, bytes):
         names.append(("prefix", {"type": "string"}, "What the keys begin with."))
-    position = {"Headrace-Position": {"$ref": "#/components/headers/Position"}}
+    position = {"Headrace-Position": {"$ref": "#/components/headers/Position"}, **_ASKED}
     content = {"application/json": {"schema": page}}
     return {
         "operationId": f"scan_{table.name}",
@@ -164,7 +212,8 @@ def _scan(table: ServedTable, value: dict[str, Any]) -> dict[str, Any]:
         "parameters": [
             {"name": name, "in": "query", "schema": schema, "description": text}
             for name, schema, text in names
-        ],
+        ]
+        + _ASKING,
         "responses": _answers(
             {"200": {"description": "A page of one snapshot.", "headers": position, "content": content}},
             may_be_absent=False,

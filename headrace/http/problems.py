@@ -27,9 +27,11 @@ from headrace.errors import (
     StillRecovering,
     StoreCorrupt,
     TaskFailed,
+    TooManyWaiters,
     Unavailable,
     UnencodableValue,
     UnrecordableAnswer,
+    UntrueToken,
 )
 
 logger = logging.getLogger("headrace.http")
@@ -56,12 +58,15 @@ class Problem:
 
     __slots__ = ("body", "headers", "status")
 
-    def __init__(self, status: int, detail: str, *headers: RawHeader, error: str = "") -> None:
+    def __init__(
+        self, status: int, detail: str, *headers: RawHeader, error: str = "", **members: Any
+    ) -> None:
         document: dict[str, Any] = {"type": "about:blank", "title": _title(status), "status": status}
         if detail:
             document["detail"] = detail
         if error:
             document["error"] = error
+        document.update(members)
         self.status = status
         self.body = msgspec.json.encode(document)
         self.headers: tuple[RawHeader, ...] = (
@@ -98,6 +103,7 @@ _STATUSES: dict[type[HeadraceError], tuple[int, str, tuple[RawHeader, ...]]] = {
     MalformedKey: (400, _AS_SAID, ()),
     KeyReused: (422, _AS_SAID, ()),
     UnrecordableAnswer: (501, _AS_SAID, ()),
+    UntrueToken: (409, _AS_SAID, ()),
     ForeignToken: (409, _AS_SAID, ()),
     RecordTooLarge: (413, "This makes an event that is larger than the log takes.", ()),
     StillRecovering: (503, "This partition is being restored; /readyz tells how far it is.", (RETRY_AFTER,)),
@@ -106,6 +112,7 @@ _STATUSES: dict[type[HeadraceError], tuple[int, str, tuple[RawHeader, ...]]] = {
     PartitionStopped: (503, "This partition stands still in front of an event that its agent refuses.", ()),
     TaskFailed: (503, _AS_SAID, (RETRY_AFTER,)),
     NotReached: (503, _AS_SAID, (RETRY_AFTER,)),
+    TooManyWaiters: (503, "As many requests wait here as may.", (RETRY_AFTER,)),
     Unavailable: (503, "The log does not answer; nothing was committed.", (RETRY_AFTER,)),
     Fenced: (503, "This worker was replaced by another one; nothing was committed.", (RETRY_AFTER,)),
     AlreadyRunning: (503, "Another worker holds the log; nothing was committed.", (RETRY_AFTER,)),
@@ -119,8 +126,11 @@ _STATUSES: dict[type[HeadraceError], tuple[int, str, tuple[RawHeader, ...]]] = {
 """Status, detail and headers by class; a class that is not here takes its nearest ancestor's, else 500."""
 
 
-def problem_of(error: BaseException) -> Problem:
-    """The problem that tells a client of this error; what the client cannot cure is logged."""
+def problem_of(error: BaseException, reached: str = "") -> Problem:
+    """The problem that tells a client of this error; what the client cannot cure is logged.
+
+    Shape: `reached` is the token of the position that was reached, for who waited for one.
+    """
     if isinstance(error, HTTPException):
         return Problem(error.status_code, error.detail, *_raw(error.headers))
     known = next((cls for cls in type(error).__mro__ if cls in _STATUSES), None)
@@ -129,9 +139,23 @@ def problem_of(error: BaseException) -> Problem:
         return INTERNAL
     status, detail, headers = _STATUSES[known]
     if status >= 500:
-        logger.log(logging.ERROR if status == 500 else logging.WARNING, "a request failed: %s", error)
+        logger.log(_level(error, status), "a request failed: %s", error)
     said = error.what if isinstance(error, HeadraceError) else ""
-    return Problem(status, detail or said, *headers, error=known.__name__)
+    members: dict[str, Any] = {}
+    if isinstance(error, NotReached):
+        reached, members = error.reached, {"missing": error.missing}
+    if reached:
+        headers, members = (
+            (*headers, (b"headrace-position", reached.encode())),
+            {**members, "reached": reached},
+        )
+    return Problem(status, detail or said, *headers, error=known.__name__, **members)
+
+
+def _level(error: BaseException, status: int) -> int:
+    if isinstance(error, NotReached | TooManyWaiters):
+        return logging.DEBUG  # clients can ask for what takes long, as often as they like
+    return logging.ERROR if status == 500 else logging.WARNING
 
 
 def bad_request(detail: str) -> Problem:

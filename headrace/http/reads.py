@@ -1,5 +1,6 @@
 """Point reads: the bytes of one row, the position they stand for, and nothing in between."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from urllib.parse import unquote_to_bytes
@@ -8,7 +9,9 @@ from starlette.types import Send
 
 from headrace.errors import HeadraceError, StillRecovering
 from headrace.events.position import Catalog, Position
+from headrace.events.seen import NOTHING_SEEN, Seen
 from headrace.events.token import Token
+from headrace.http.consistency import POSITION, Asked
 from headrace.http.problems import (
     RECOVERING,
     Problem,
@@ -22,7 +25,6 @@ from headrace.tables.view import PartitionView
 _JSON: RawHeader = (b"content-type", b"application/json")
 # A row is as of now: whoever stores it asks again before using it.
 _REVALIDATE: RawHeader = (b"cache-control", b"no-cache")
-POSITION = b"headrace-position"
 ELSEWHERE = -1
 """Instead of a status: nothing was sent, for the partition is not here."""
 
@@ -47,9 +49,11 @@ class PointReads:
         self._find = lru_cache(maxsize=_PLACES_CACHED)(self._locate)
         # The last token of each partition, with what it was made of: a row is read far more often
         # than its partition moves.
-        self._tokens: list[tuple[Position, Catalog, bytes] | None] = [None] * table.partitions
+        self._tokens: list[tuple[Position, Seen, Catalog, bytes] | None] = [None] * table.partitions
 
-    async def respond(self, segment: bytes, if_none_match: bytes | None, send: Send) -> int:
+    async def respond(
+        self, segment: bytes, if_none_match: bytes | None, send: Send, asked: Asked | None = None
+    ) -> int:
         """Answer for the key in this percent-encoded path segment; the result is the status, or ELSEWHERE."""
         place = self.locate(segment)
         if isinstance(place, Problem):
@@ -58,24 +62,32 @@ class PointReads:
         view = self._source.view(self._group, partition)
         if view is None:
             return ELSEWHERE
+        more: Sequence[RawHeader] = ()
+        if asked is not None:
+            try:
+                asked = await self._source.waits.reach(asked, (view,))
+            except Exception as error:  # noqa: BLE001  (it is mapped to an answer, and logged there)
+                return await self._source.waits.problem(error, (view,)).send(send)
+            # No turn of the loop from here to the row: what was reached is what is read.
+            more = self._source.waits.headers(asked, (view,))
         try:
             # Row and position are taken in one turn of the loop: a publish cannot come in between.
             row = self.row(view, store_key)
-            position = (POSITION, self._token(partition, view.position))
+            position = (POSITION, self._token(partition, view))
         except StillRecovering:
             return await RECOVERING.send(send)
         except Exception as error:  # noqa: BLE001  (it is mapped to an answer, and logged there)
             return await problem_of(error).send(send)
         if row is None:
-            return await _NO_ROW.send(send, position)
+            return await _NO_ROW.send(send, position, *more)
         etag = b'"%b"' % blake2b(row, digest_size=8).hexdigest().encode()
         if if_none_match is not None and is_match(if_none_match, etag):
             status, body = 304, b""
-            headers = [(b"etag", etag), _REVALIDATE, position]
+            headers = [(b"etag", etag), _REVALIDATE, position, *more]
         else:
             status, body = 200, row
             length = (b"content-length", b"%d" % len(row))
-            headers = [_JSON, length, (b"etag", etag), _REVALIDATE, position]
+            headers = [_JSON, length, (b"etag", etag), _REVALIDATE, position, *more]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
         return status
@@ -104,19 +116,19 @@ class PointReads:
         except (HeadraceError, RecursionError) as error:
             return bad_key(error)
 
-    def _token(self, partition: int, position: Position) -> bytes:
-        catalog = self._source.catalog
+    def _token(self, partition: int, view: PartitionView) -> bytes:
+        position, seen, catalog = view.position, view.seen, self._source.catalog
         known = self._tokens[partition]
-        if known is not None and known[0] is position and known[1] is catalog:
-            return known[2]
-        token = token_bytes(position, catalog)
-        self._tokens[partition] = (position, catalog, token)
+        if known is not None and known[0] is position and known[1] is seen and known[2] is catalog:
+            return known[3]
+        token = token_bytes(position, catalog, seen)
+        self._tokens[partition] = (position, seen, catalog, token)
         return token
 
 
-def token_bytes(position: Position, catalog: Catalog) -> bytes:
+def token_bytes(position: Position, catalog: Catalog, seen: Seen = NOTHING_SEEN) -> bytes:
     """The value of a Headrace-Position header."""
-    return Token.of(position, catalog).text().encode()
+    return Token.of(position, catalog, seen).text().encode()
 
 
 def key_text(segment: bytes) -> str | Problem:

@@ -6,8 +6,9 @@ import msgspec
 from starlette.types import Receive, Send
 
 from headrace.errors import HeadraceError, StillRecovering
+from headrace.http.consistency import POSITION, Asked
 from headrace.http.problems import NOT_OWNED, RECOVERING, Problem, problem_of
-from headrace.http.reads import POSITION, PointReads, token_bytes
+from headrace.http.reads import PointReads, token_bytes
 from headrace.http.source import ReadSource
 from headrace.http.sse import StreamEnded, Streams, event
 from headrace.tables.view import PartitionView, ViewState
@@ -28,8 +29,10 @@ class RowStreams:
         self._group = group
         self._streams = streams
 
-    async def respond(self, segment: bytes, is_head: bool, receive: Receive, send: Send) -> int:
-        """Answer for the key in this percent-encoded path segment."""
+    async def respond(
+        self, segment: bytes, is_head: bool, receive: Receive, send: Send, asked: Asked | None = None
+    ) -> int:
+        """Answer for the key in this percent-encoded path segment; what is asked for, its first row has."""
         place = self._reads.locate(segment)
         if isinstance(place, Problem):
             return await place.send(send)
@@ -37,21 +40,28 @@ class RowStreams:
         view = self._source.view(self._group, partition)
         if view is None:
             return await NOT_OWNED.send(send)
+        waits = self._source.waits
+        if asked is not None:
+            try:
+                asked = await waits.reach(asked, (view,))
+            except Exception as error:  # noqa: BLE001  (it is mapped to an answer, and logged there)
+                return await waits.problem(error, (view,)).send(send)
         try:
             self._reads.row(view, store_key)
-            token = token_bytes(view.position, self._source.catalog)
+            token = token_bytes(view.position, self._source.catalog, view.seen)
         except StillRecovering:
             return await RECOVERING.send(send)
         except Exception as error:  # noqa: BLE001  (it is mapped to an answer, and logged there)
             return await problem_of(error).send(send)
+        more = [(POSITION, token), *(waits.headers(asked, (view,)) if asked is not None else ())]
         if is_head:
-            head = [(b"content-type", b"text/event-stream"), (POSITION, token)]
+            head = [(b"content-type", b"text/event-stream"), *more]
             await send({"type": "http.response.start", "status": 200, "headers": head})
             await send({"type": "http.response.body", "body": b""})
             return 200
         rows = _Rows(self._source, view, self._reads, store_key)
         ending = ended("WorkerStopping", "This worker stops; ask again, and another one may answer.")
-        return await self._streams.respond(rows, ending, receive, send, (POSITION, token))
+        return await self._streams.respond(rows, ending, receive, send, *more)
 
 
 class _Rows:
@@ -83,7 +93,7 @@ class _Rows:
         if row == self._sent:
             return None
         self._sent = row
-        token = token_bytes(view.position, self._source.catalog)
+        token = token_bytes(view.position, self._source.catalog, view.seen)
         return event("deleted", b"null", token) if row is None else event("row", row, token)
 
 

@@ -13,11 +13,13 @@ from starlette.types import Send
 
 from headrace.errors import StillRecovering
 from headrace.events.position import Position
+from headrace.events.seen import NOTHING_SEEN, Seen
+from headrace.http.consistency import POSITION, Asked
 from headrace.http.problems import NOT_OWNED, RECOVERING, Problem, problem_of
 from headrace.http.query import RowRange, cursor_of, parse_range
-from headrace.http.reads import POSITION, token_bytes
+from headrace.http.reads import token_bytes
 from headrace.http.source import ReadSource, ServedTable
-from headrace.tables.view import FrozenView
+from headrace.tables.view import FrozenView, PartitionView
 
 _SCANS_AT_ONCE = 4
 _ROWS_PER_TURN = 64
@@ -26,6 +28,8 @@ _ROWS_PER_TURN = 64
 class _Page(NamedTuple):
     body: bytes
     position: Position
+    seen: Seen
+    frozen: Sequence[FrozenView]
 
 
 class Scans:
@@ -37,7 +41,7 @@ class Scans:
         # Waiting scans hold no snapshot: a snapshot keeps old files of the store alive.
         self._turns = asyncio.Semaphore(_SCANS_AT_ONCE)
 
-    async def respond(self, query: bytes, send: Send) -> int:
+    async def respond(self, query: bytes, send: Send, asked: Asked | None = None) -> int:
         """Answer with one page; the result is the status."""
         settings = self._source.settings
         wanted = parse_range(
@@ -45,12 +49,19 @@ class Scans:
         )
         if isinstance(wanted, Problem):
             return await wanted.send(send)
+        views = self._views()
+        if views is None:
+            return await NOT_OWNED.send(send)
+        if asked is not None:
+            try:
+                asked = await self._source.waits.reach(asked, views)
+            except Exception as error:  # noqa: BLE001  (it is mapped to an answer, and logged there)
+                return await self._source.waits.problem(error, views).send(send)
         try:
             async with self._turns:
-                page = await self._page(wanted)
-            if isinstance(page, Problem):
-                return await page.send(send)
-            token = token_bytes(page.position, self._source.catalog)
+                page = await self._page(wanted, views)
+            token = token_bytes(page.position, self._source.catalog, page.seen)
+            more = self._source.waits.headers(asked, page.frozen) if asked is not None else ()
         except StillRecovering:
             return await RECOVERING.send(send)
         except Exception as error:  # noqa: BLE001  (it is mapped to an answer, and logged there)
@@ -60,25 +71,23 @@ class Scans:
             (b"content-length", b"%d" % len(page.body)),
             (b"cache-control", b"no-cache"),
             (POSITION, token),
+            *more,
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": page.body})
         return 200
 
-    async def _page(self, wanted: RowRange) -> _Page | Problem:
-        """A page of all partitions, or the problem that one of them has.
+    async def _page(self, wanted: RowRange, views: Sequence[PartitionView]) -> _Page:
+        """A page of all partitions. Raises: as `PartitionView.freeze`.
 
         Cancel: the thread is told to end, and closes the snapshots when it does.
         """
         snapshots = ExitStack()
         try:
-            frozen = self._frozen(snapshots)
-            if frozen is None:
-                snapshots.close()
-                return NOT_OWNED
-            position = Position()
+            frozen = [_frozen(view, snapshots) for view in views]
+            position, seen = Position(), NOTHING_SEEN
             for view in frozen:
-                position = position.merge(view.position)
+                position, seen = position.merge(view.position), seen.merge(view.seen)
             is_abandoned = threading.Event()
             loop = asyncio.get_running_loop()
             # Not `to_thread`: a cancel could take the call out of the queue, and nobody would close.
@@ -87,21 +96,17 @@ class Scans:
             snapshots.close()
             raise
         try:
-            return _Page(await asyncio.shield(scan), position)
+            return _Page(await asyncio.shield(scan), position, seen, frozen)
         except asyncio.CancelledError:
             is_abandoned.set()
             scan.add_done_callback(_retrieve)
             raise
 
-    def _frozen(self, snapshots: ExitStack) -> list[FrozenView] | None:
-        frozen = []
-        for partition in range(self._table.partitions):
-            view = self._source.view(self._table.group, partition)
-            if view is None:
-                return None
-            frozen.append(view.freeze())
-            snapshots.callback(frozen[-1].close)
-        return frozen
+    def _views(self) -> Sequence[PartitionView] | None:
+        """All partitions, or none of them where one is not here."""
+        group, numbers = self._table.group, range(self._table.partitions)
+        views = [view for view in (self._source.view(group, n) for n in numbers) if view is not None]
+        return views if len(views) == len(numbers) else None
 
     def _read(
         self,
@@ -133,6 +138,12 @@ class Scans:
                 last = key
         cursor = b'"' + cursor_of(last) + b'"' if has_more else b"null"
         return b'{"rows":[' + b",".join(parts) + b'],"cursor":' + cursor + b"}"
+
+
+def _frozen(view: PartitionView, snapshots: ExitStack) -> FrozenView:
+    frozen = view.freeze()
+    snapshots.callback(frozen.close)
+    return frozen
 
 
 def _retrieve(scan: "asyncio.Future[bytes]") -> None:

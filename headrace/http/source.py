@@ -18,6 +18,7 @@ from headrace.flow.outgate import Gate
 from headrace.flow.requests.reception import Reception
 from headrace.flow.teller import Teller
 from headrace.http.metric import Samples
+from headrace.http.waiting import Waits
 from headrace.http.whiteboard.board import Board
 from headrace.settings import Settings
 from headrace.tables.view import PartitionView
@@ -111,6 +112,10 @@ class ReadSource(Protocol):
 
     def peer(self, group: str, partition: int) -> Peer | None:
         """The worker that owns a partition in the current generation; None when nobody does."""
+
+    @property
+    def waits(self) -> Waits:
+        """Who waits for a position, and what of it can be judged."""
 
     def view(self, group: str, partition: int) -> PartitionView | None:
         """The partition as this worker has it: owned, or followed if it is global; None when neither."""

@@ -8,18 +8,24 @@ from urllib.parse import unquote_to_bytes
 import httpx
 import msgspec
 
-from headrace.errors import HeadraceError
+from headrace.clock import SYSTEM_CLOCK, Clock
+from headrace.errors import HeadraceError, Unavailable
 from headrace.events.key import key_codec
 from headrace.events.partitioner import Partitioner
-from headrace.events.position import Catalog, Position, TopicPartition
+from headrace.events.position import Position, TopicPartition
 from headrace.flow.members import Peer
 from headrace.flow.outgate import Gate
 from headrace.flow.requests.reception import Reception
 from headrace.http.application import build_application
 from headrace.http.metric import Sample
 from headrace.http.source import Sent, ServedTable, UserRoute, WorkerState
+from headrace.http.waiting import Waits
 from headrace.http.whiteboard.board import AgentCard, Board, TableCard, TopicCard
 from headrace.http.whiteboard.survey import partition_card
+from headrace.log.inquiry import Inquiry
+from headrace.log.port import OffsetRange, TopicSpec, catalog
+from headrace.log.simulated.cluster import SimulatedCluster
+from headrace.log.simulated.log import SimulatedLog
 from headrace.settings import Settings
 from headrace.tables.memory import MemoryEngine
 from headrace.tables.view import PartitionView
@@ -38,11 +44,32 @@ class Outbox:
         self.position = Position()
 
 
+class Questioned(SimulatedCluster):
+    """The topics of the service; counts what it is asked, and a test may say where a transaction is open."""
+
+    def __init__(self) -> None:
+        super().__init__("cluster-1")
+        self.questions: list[TopicPartition] = []
+        self.is_down = False
+        self.open_at: dict[TopicPartition, int] = {}
+
+    def range(self, place: TopicPartition) -> OffsetRange:
+        self.questions.append(place)
+        if self.is_down:
+            raise Unavailable("nobody there")
+        held = super().range(place)
+        return held._replace(stable=self.open_at.get(place, held.stable))
+
+
 class Service:
     """One worker that owns all partitions of its group; rows are put where an agent would put them."""
 
     def __init__(
-        self, *tables: ServedTable, routes: Sequence[UserRoute] = (), settings: Settings | None = None
+        self,
+        *tables: ServedTable,
+        routes: Sequence[UserRoute] = (),
+        settings: Settings | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.app_id = "loyalty"
         self.settings = settings or Settings(http="127.0.0.1:0")
@@ -51,7 +78,16 @@ class Service:
         self.reached_at = ""
         self.peers: dict[int, Peer] = {}
         """Who owns the partitions that are elsewhere."""
-        self.catalog = Catalog("cluster-1", {INPUT: "topic-1", "out": "topic-2"})
+        partitions = max((table.partitions for table in tables), default=1)
+        self.cluster = Questioned()
+        infos = self.cluster.provision(
+            [TopicSpec(name=INPUT, partitions=partitions), TopicSpec(name="out", partitions=1)]
+        )
+        log = SimulatedLog(self.cluster)
+        self.catalog = catalog(log, infos)
+        self.inquiry = Inquiry(log, clock)
+        self.inquiry.know(infos.values())
+        self.waits = Waits(self.inquiry, self.settings, clock)
         self.served_tables = tables
         self.user_routes = routes
         self.reception: Reception | None = None
@@ -63,9 +99,8 @@ class Service:
         """What the agents have done."""
         self._outbox: Outbox | None = None
         engine = MemoryEngine()
-        partitions = max((table.partitions for table in tables), default=0)
         self.owned: dict[int, PartitionView] = {}
-        for partition in range(partitions):
+        for partition in range(partitions if tables else 0):
             self.owned[partition] = view = PartitionView(GROUP, partition)
             view.serve(engine.open(GROUP, partition), self.position(partition, 0))
 
@@ -74,6 +109,11 @@ class Service:
         """The position of a task that has read its input up to here."""
         return Position({TopicPartition(INPUT, partition): offset_next})
 
+    def append(self, partition: int, offset_next: int, *, topic: str = INPUT) -> None:
+        """Let a partition of a topic reach up to here, whoever reads it."""
+        held = self.cluster.partition(TopicPartition(topic, partition))
+        held.end = max(held.end, offset_next)
+
     def partition(self, table: ServedTable, key: Any) -> int:
         """Where a key lives."""
         return table.partitioner.place(table.keys.to_wire(key), table.partitions)
@@ -81,6 +121,7 @@ class Service:
     def put(self, table: ServedTable, key: Any, value: Any, *, offset_next: int = 1) -> PartitionView:
         """Commit a unit that sets one row (None: deletes it), and publish it."""
         view = self.owned[self.partition(table, key)]
+        self.append(view.partition, offset_next)
         row = None if value is None else msgspec.json.encode(value)
         store_key = table.row_prefix + table.keys.to_store(key)
         view.publish({store_key: row}, self.position(view.partition, offset_next))

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import AsyncIterator, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -58,7 +58,12 @@ class Stream:
 
 @asynccontextmanager
 async def streaming(
-    application: Application, path: str, *, query: bytes = b"", accept: bytes = b"text/event-stream"
+    application: Application,
+    path: str,
+    *,
+    query: bytes = b"",
+    accept: bytes = b"text/event-stream",
+    headers: Sequence[tuple[bytes, bytes]] = (),
 ) -> AsyncIterator[Stream]:
     """A stream that is closed by its client at the end of the block."""
     stream = Stream()
@@ -68,7 +73,7 @@ async def streaming(
         "path": path,
         "raw_path": path.encode(),
         "query_string": query,
-        "headers": [(b"accept", accept)],
+        "headers": [(b"accept", accept), *headers],
     }
     answering = asyncio.create_task(application(scope, stream.receive, stream.send), name="answer")
     try:

@@ -105,14 +105,18 @@ async def test_streams_problems_and_headers_are_described() -> None:
     document = await described(rich_service())
     read = document["paths"]["/balances/{key}"]["get"]
     assert "text/event-stream" in read["responses"]["200"]["content"]
-    assert set(read["responses"]["200"]["headers"]) == {"Headrace-Position", "ETag"}
-    assert {"304", "400", "401", "404", "503", "default"} <= set(read["responses"])
+    told = {"Headrace-Position", "Headrace-Unproven", "Preference-Applied"}
+    assert set(read["responses"]["200"]["headers"]) == {*told, "ETag"}
+    assert {"304", "400", "401", "404", "409", "503", "default"} <= set(read["responses"])
     assert {parameter["name"] for parameter in document["paths"]["/tags"]["get"]["parameters"]} == {
         "start",
         "end",
         "limit",
         "cursor",
         "prefix",
+        "Headrace-Position",
+        "Headrace-Consistency",
+        "Prefer",
     }
 
 

@@ -147,12 +147,14 @@ async def test_any_text_is_a_key_when_it_is_percent_encoded(key: str) -> None:
 @pytest.mark.parametrize(
     ("header", "value", "status"),
     [
-        ("Headrace-Position", "AQ", 501),
-        ("Headrace-Consistency", "latest", 501),
+        ("Headrace-Position", "AQ", 400),
+        ("Headrace-Consistency", "newest", 400),
+        ("Headrace-Consistency", "latest", 200),
+        ("Headrace-Consistency", "at-least", 200),
         ("Headrace-Consistency", "eventual", 200),
     ],
 )
-async def test_a_read_that_asks_for_a_position_is_never_answered_as_if_it_had_not(
+async def test_a_read_that_asks_for_what_cannot_be_understood_is_400(
     header: str, value: str, status: int
 ) -> None:
     service = Service(balances)
