@@ -26,6 +26,7 @@ ALLOWED_IN = {
     "rocksdict": ("headrace.tables.rocksdb",),
     "faust": ("headrace.app", "headrace.lifecycle", "headrace.cli"),
     "opentelemetry": ("headrace.flow",),
+    "httpx": ("headrace.client", "headrace.testing", "app"),
     "mode": ("headrace.app", "headrace.lifecycle", "headrace.cli"),
 }
 ENVIRONMENT_IN = ("headrace.app", "headrace.lifecycle", "headrace.cli", "app.demo", "tests", "bench")
@@ -35,6 +36,7 @@ PRINT_IN = ("app.demo", "bench")
 NO_LOOP = (
     "headrace.http.scans",
     "headrace.http.whiteboard.census",
+    "headrace.client.sync",
     "headrace.log.embedded",
     "headrace.testing.kafka_broker",
     "app.demo",

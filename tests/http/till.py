@@ -93,8 +93,12 @@ async def worker(
 
 def asking(runtime: Runtime) -> httpx.AsyncClient:
     """A client of this worker."""
-    transport = httpx.ASGITransport(build_application(runtime))
-    return httpx.AsyncClient(transport=transport, base_url="http://till")
+    return httpx.AsyncClient(transport=application(runtime), base_url="http://till")
+
+
+def application(runtime: Runtime) -> httpx.ASGITransport:
+    """The way to this worker without a network in between."""
+    return httpx.ASGITransport(build_application(runtime))
 
 
 def post_again(http: httpx.AsyncClient) -> "asyncio.Task[httpx.Response]":
