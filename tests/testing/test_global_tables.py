@@ -8,6 +8,7 @@ from headrace.testing import Crash, Join, Rebalance, Send, assert_fold, harness
 from headrace.testing.items import Outage
 from headrace.testing.world import PromiseBroken
 from tests.flow.priced_shop import Ordered, Price, Priced, PricedShop, open_priced_shop
+from tests.process.apps import pricing
 
 
 def story(shop: PricedShop, rng: Random, count: int) -> list[Send]:
@@ -34,6 +35,30 @@ async def test_a_table_of_the_harness_shows_a_global_table_at_every_worker() -> 
             views = [view for view in worker.runtime.global_views() if view.group == "prices"]
             assert [view.is_served for view in views] == [True]
         await h.check()
+
+
+async def test_each_worker_serves_all_of_it_over_http_and_shows_it_on_its_page() -> None:
+    shop = open_priced_shop()
+    shop.app.serve(shop.prices, "/prices")
+    async with harness(shop.app, workers=2) as h:
+        await h.run([Send(shop.priced, Priced(f"p{n}", n + 1), key=f"p{n}") for n in range(8)])
+        for number, worker in enumerate(h.workers):
+            http = h.http_of(number)
+            for n in range(8):
+                answer = await http.get(f"/prices/p{n}")
+                assert (answer.status_code, answer.json()["cents"]) == (200, n + 1)
+                assert answer.headers["headrace-position"]
+            page = (await http.get("/prices")).json()
+            assert [row["key"] for row in page["rows"]] == [f"p{n}" for n in range(8)]
+            board = worker.runtime.board()
+            assert {card.state for card in board.partitions if card.group == "prices"} == {"serving"}
+
+
+async def test_the_page_shows_who_reads_it() -> None:
+    async with harness(pricing.app) as h:
+        cards = {card.name: card for card in h.workers[0].runtime.board().agents}
+    assert (cards["bill"].reads, cards["bill"].writes) == (("prices",), ("bills",))
+    assert cards["price"].writes == ("prices",)
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -37,6 +37,8 @@ balances: headrace.Table[int, Balance] = app.Table(
     "balances", key_type=int, value_type=Balance, default=Balance
 )
 
+rates: headrace.GlobalTable[str, float] = app.GlobalTable("rates", key_type=str, value_type=float)
+
 
 @app.agent(baskets)
 async def earn(events: headrace.Stream[CheckoutEvent]) -> None:
@@ -77,6 +79,8 @@ async def use() -> None:
     assert_type(balances.setdefault(1, Balance()), Balance)
     assert_type(list(balances.items()), list[tuple[int, Balance]])
     assert_type(1 in balances, bool)
+    assert_type(rates["EUR"], float)
+    assert_type(rates.get("EUR"), float | None)
     async with app.sending() as scope:
         await baskets.send(key=1, value=None)
     assert_type(scope.position, headrace.Position)
@@ -86,5 +90,6 @@ async def misuse() -> None:
     """What a type checker refuses; each needless ignore is an error of its own."""
     balances["1"] = Balance()  # type: ignore[index]
     balances[1] = 5  # type: ignore[assignment]
+    rates.get(1)  # type: ignore[call-overload]
     await baskets.send(key="1", value=BasketPurchased(1, 5))  # type: ignore[arg-type]
     await baskets.send(key=1, value=Balance())  # type: ignore[arg-type]
