@@ -3,12 +3,13 @@
 import headrace
 from app.catalogue import departments
 from app.loyalty import app, baskets, corrections, promotions
-from schemas.checkout import CheckoutEvent
+from schemas.checkout import BasketCorrected, BasketPurchased, CheckoutEvent
 from schemas.loyalty import RedemptionCorrected
 from schemas.promotions import CouponRedeemed, PromotionsEvent
 from tables.loyalty import (
     Redemption,
     balances,
+    corrected_spend,
     coupon_days,
     department_spend,
     redemptions,
@@ -22,12 +23,18 @@ _department_of = departments()
 @app.agent(baskets)
 async def earn_points(events: headrace.Stream[CheckoutEvent]) -> None:
     """Add each basket to its household's sums, and note the days on which coupons were used."""
-    async for basket in events:
-        household = basket.household_id
-        balances[household] = balances[household].earn(basket)
-        department_spend[household] = spend_by_department(department_spend[household], basket, _department_of)
-        if basket.has_coupon_discount and basket.day not in coupon_days[household]:
-            coupon_days[household] = (*coupon_days[household], basket.day)
+    async for event in events:
+        household = event.household_id
+        spend = department_spend[household]
+        match event:
+            case BasketPurchased():
+                balances[household] = balances[household].earn(event)
+                department_spend[household] = spend_by_department(spend, event, _department_of)
+                if event.has_coupon_discount and event.day not in coupon_days[household]:
+                    coupon_days[household] = (*coupon_days[household], event.day)
+            case BasketCorrected():
+                balances[household] = balances[household].correct(event)
+                department_spend[household] = corrected_spend(spend, event, _department_of)
 
 
 @app.agent(promotions)

@@ -57,5 +57,33 @@ class BasketPurchased(headrace.Event, frozen=True):
         return any(line.coupon_discount_cents for line in self.lines)
 
 
-CheckoutEvent = BasketPurchased
-"""Everything on `checkout.events`; a union as soon as there is a second kind of fact."""
+class BasketCorrected(headrace.Correction[BasketPurchased], frozen=True, kw_only=True):
+    """A product of a basket had another price than the till took. Keyed by household, like the basket.
+
+    Only that price was wrong: what was bought, and which coupons were used, stays as it was. What is
+    `before` is so after all earlier corrections of this basket.
+    """
+
+    household_id: int
+    basket_id: int
+    product_id: int
+    price_cents_before: int
+    """What the till took for the product."""
+    price_cents: int
+    """What it should have taken."""
+    basket_cents_before: int
+    """What the household paid for the whole basket."""
+
+    @property
+    def cents_by(self) -> int:
+        """By how much the household's bill grows; it mostly shrinks."""
+        return self.price_cents - self.price_cents_before
+
+    @property
+    def basket_cents(self) -> int:
+        """What the whole basket comes to now."""
+        return self.basket_cents_before + self.cents_by
+
+
+CheckoutEvent = BasketPurchased | BasketCorrected
+"""Everything on `checkout.events`."""

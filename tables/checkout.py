@@ -3,10 +3,11 @@
 from datetime import datetime
 
 import msgspec
+from msgspec.structs import replace
 
 import headrace
 from app.checkout import app
-from schemas.checkout import BasketPurchased
+from schemas.checkout import BasketCorrected, BasketPurchased
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -30,6 +31,10 @@ class Receipt(msgspec.Struct, frozen=True):
             sales_cents=basket.sales_cents,
             discount_cents=basket.discount_cents,
         )
+
+    def corrected(self, correction: BasketCorrected) -> "Receipt":
+        """The receipt with the price that turned out to be right."""
+        return replace(self, sales_cents=self.sales_cents + correction.cents_by)
 
     def is_newer_than(self, other: "Receipt") -> bool:
         """Whether it was printed after the other: the tills and the feed do not send in order of time."""

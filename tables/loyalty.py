@@ -8,7 +8,7 @@ import msgspec
 import headrace
 from app.catalogue import UNKNOWN
 from app.loyalty import app
-from schemas.checkout import BasketPurchased
+from schemas.checkout import BasketCorrected, BasketPurchased
 
 CENTS_PER_POINT = 100
 POINTS_PER_REDEMPTION = 50
@@ -30,6 +30,15 @@ class Balance(msgspec.Struct, frozen=True):
             self.discount_cents + basket.discount_cents,
             self.visits + 1,
             self.points + spend_cents // CENTS_PER_POINT,
+        )
+
+    def correct(self, correction: BasketCorrected) -> "Balance":
+        """The balance after a basket turned out to cost something else: its points are counted anew."""
+        points = (
+            correction.basket_cents // CENTS_PER_POINT - correction.basket_cents_before // CENTS_PER_POINT
+        )
+        return Balance(
+            self.spend_cents + correction.cents_by, self.discount_cents, self.visits, self.points + points
         )
 
     def reward(self) -> "Balance":
@@ -57,6 +66,14 @@ def spend_by_department(
         department = department_of.get(line.product_id, UNKNOWN)
         sums[department] = sums.get(department, 0) + line.sales_cents
     return sums
+
+
+def corrected_spend(
+    spend: Mapping[str, int], correction: BasketCorrected, department_of: Mapping[int, str]
+) -> dict[str, int]:
+    """Cents per department after a product turned out to cost something else."""
+    department = department_of.get(correction.product_id, UNKNOWN)
+    return {**spend, department: spend.get(department, 0) + correction.cents_by}
 
 
 balances: headrace.Table[int, Balance] = app.Table(

@@ -178,9 +178,12 @@ def _check_home(subject: int, partition: int) -> None:
 
 
 def _basket(value: bytes | None) -> Row:
+    """A basket; no till of these tests corrects one, and a mutation makes no correction of it."""
     if value is None:
         raise Refused("a tombstone")
-    _, event = _event(value, ("BasketPurchased",))
+    kind, event = _event(value, ("BasketPurchased", "BasketCorrected"))
+    if kind == "BasketCorrected":
+        raise Refused("a correction of nothing")
     return {
         "household": _all(event, "household_id", _is_integer),
         "basket": _all(event, "basket_id", _is_integer),

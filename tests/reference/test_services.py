@@ -17,12 +17,13 @@ from app.loyalty import corrections
 from app.promotions import app as promotions
 from app.promotions import promotions as promotions_events
 from headrace.testing import Crash, Rebalance, assert_fold, harness
+from schemas.checkout import BasketCorrected
 from schemas.loyalty import RedemptionCorrected
 from schemas.promotions import CampaignAnnounced
 from tables.checkout import Receipt, receipts
 from tables.loyalty import Balance, Redemption, balances, department_spend, redemptions
 from tables.promotions import Campaign, CouponBook, campaigns, coupon_books
-from tests.reference.purchases import DAY, basket, coupon, line
+from tests.reference.purchases import DAY, UNKNOWN_PRODUCT, basket, coupon, line
 
 SERVICES = (checkout, promotions, loyalty)
 AGENTS = (checkout_agents, loyalty_agents, promotions_agents)
@@ -148,3 +149,35 @@ async def test_a_correction_counts_once_however_often_it_comes_and_only_for_a_re
         (letter,) = h[promotions].dead_letters()
         assert (letter.error, letter.topic) == ("UnknownRedemption", "loyalty.events")
         assert 8 not in h[promotions].table(coupon_books)
+
+
+async def test_a_corrected_basket_is_right_wherever_it_was_believed_before() -> None:
+    async with harness(*SERVICES, key=key) as h:
+        wrong = await h.send(baskets, basket(7, line(250), line(199, coupon_cents=20)))
+        await h.send(promotions_events, coupon(7))
+        correction = BasketCorrected(
+            corrects=wrong.event_id,
+            reason="the shelf said 1.49",
+            household_id=7,
+            basket_id=1,
+            product_id=UNKNOWN_PRODUCT,
+            price_cents_before=199,
+            price_cents=149,
+            basket_cents_before=449,
+        )
+        await h.send(baskets, correction)
+        assert h[loyalty].table(balances)[7] == Balance(
+            spend_cents=399, discount_cents=20, visits=1, points=53
+        )
+        assert h[loyalty].table(department_spend)[7] == {"UNKNOWN": 399}
+        assert h[loyalty].table(redemptions)[7][0].is_honoured
+        assert h[checkout].table(receipts)[7].sales_cents == 399
+        assert h.sent(corrections) == []
+        await h.send(baskets, basket(7, line(10), basket_id=2, day=date(2017, 3, 2)))
+        again = {"price_cents_before": 149, "price_cents": 29, "basket_cents_before": 399}
+        await h.send(baskets, msgspec.structs.replace(correction, **again))
+        assert h[loyalty].table(balances)[7] == Balance(
+            spend_cents=289, discount_cents=20, visits=2, points=52
+        )
+        assert h[checkout].table(receipts)[7].sales_cents == 10
+        await h.check()
