@@ -13,6 +13,7 @@ from headrace.http.metrics import Meter, MetricsPage
 from headrace.http.peers.gate import GREETING_PATH, RESERVED, Gate
 from headrace.http.peers.hop import Hop
 from headrace.http.peers.proof import HOP
+from headrace.http.peers.remoterow import RoutedStreams
 from headrace.http.peers.routed import RoutedReads
 from headrace.http.problems import CLOSE, NOT_FOUND, Problem, method_not_allowed, problem_of
 from headrace.http.reads import ELSEWHERE, PointReads
@@ -86,6 +87,7 @@ class Application:
             heartbeat_s=heartbeat_s,
         )
         self._row_streams = {p: RowStreams(source, reads[p], t.group, self._streams) for p, t in tables}
+        self._routed_streams = {p: RoutedStreams(self.hop, self._routed[p], self._streams) for p, _ in tables}
         by_name = {table.name: (table, reads[path]) for path, table in tables}
         self._whiteboard = Whiteboard(source, by_name, self._streams)
 
@@ -165,7 +167,11 @@ class Application:
             return self._meter, await asked.send(send)
         if read is not None and b"text/event-stream" in accept:
             streams, is_head = self._row_streams[path[:cut]], scope["method"] == "HEAD"
-            return self._meter, await streams.respond(path[cut + 1 :], is_head, receive, send, asked)
+            status = await streams.respond(path[cut + 1 :], is_head, receive, send, asked)
+            if status == ELSEWHERE:
+                routed = self._routed_streams[path[:cut]]
+                status = await routed.respond(path[cut + 1 :], scope, receive, send, asked)
+            return self._meter, status
         if read is not None:
             respond_key, meter = read
             status = await respond_key(path[cut + 1 :], noted.get(b"if-none-match"), send, asked)

@@ -7,8 +7,8 @@ from starlette.types import Receive, Send
 
 from headrace.errors import HeadraceError, StillRecovering
 from headrace.http.consistency import POSITION, Asked
-from headrace.http.problems import NOT_OWNED, RECOVERING, Problem, problem_of
-from headrace.http.reads import PointReads, token_bytes
+from headrace.http.problems import RECOVERING, Problem, problem_of
+from headrace.http.reads import ELSEWHERE, PointReads, token_bytes
 from headrace.http.source import ReadSource
 from headrace.http.sse import StreamEnded, Streams, event
 from headrace.tables.view import PartitionView, ViewState
@@ -32,14 +32,17 @@ class RowStreams:
     async def respond(
         self, segment: bytes, is_head: bool, receive: Receive, send: Send, asked: Asked | None = None
     ) -> int:
-        """Answer for the key in this percent-encoded path segment; what is asked for, its first row has."""
+        """Answer for the key in this percent-encoded path segment; what is asked for, its first row has.
+
+        The result is the status, or ELSEWHERE.
+        """
         place = self._reads.locate(segment)
         if isinstance(place, Problem):
             return await place.send(send)
         partition, store_key = place
         view = self._source.view(self._group, partition)
         if view is None:
-            return await NOT_OWNED.send(send)
+            return ELSEWHERE
         waits = self._source.waits
         if asked is not None:
             try:
@@ -60,8 +63,7 @@ class RowStreams:
             await send({"type": "http.response.body", "body": b""})
             return 200
         rows = _Rows(self._source, view, self._reads, store_key)
-        ending = ended("WorkerStopping", "This worker stops; ask again, and another one may answer.")
-        return await self._streams.respond(rows, ending, receive, send, *more)
+        return await self._streams.respond(rows, STOPPING, receive, send, *more)
 
 
 class _Rows:
@@ -101,3 +103,7 @@ def ended(error: str, detail: str) -> bytes:
     """The last event of a stream, in the shape of a problem document."""
     body = {"type": "about:blank", "title": "Service Unavailable", "status": 503, "detail": detail}
     return event("ended", msgspec.json.encode({**body, "error": error}))
+
+
+STOPPING = ended("WorkerStopping", "This worker stops; ask again, and another one may answer.")
+"""The last event of the streams of a worker that stops."""

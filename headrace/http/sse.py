@@ -10,7 +10,7 @@ from headrace.http.problems import RETRY_AFTER, Problem, RawHeader
 
 HEARTBEAT_S = 15.0
 
-_TOO_MANY = Problem(503, "As many streams are open as this worker serves.", RETRY_AFTER)
+TOO_MANY = Problem(503, "As many streams are open as this worker serves.", RETRY_AFTER)
 _HEARTBEAT = b": still here\n\n"
 COUNTED = 0
 """The status of an answer that was counted when it began: how long it stays open is no latency."""
@@ -58,6 +58,11 @@ class Streams:
         self._ending.set()
 
     @property
+    def has_room(self) -> bool:
+        """Whether one more may be opened."""
+        return self._open < self._streams_max and not self._ending.is_set()
+
+    @property
     def is_ending(self) -> bool:
         """Whether the server stops."""
         return self._ending.is_set()
@@ -70,8 +75,8 @@ class Streams:
         Order: `next` is asked when the one before is on its way, so a slow client gets the newest
         and nothing piles up for it. The result is the status, COUNTED once it has begun.
         """
-        if self._open >= self._streams_max or self._ending.is_set():
-            return await _TOO_MANY.send(send)
+        if not self.has_room:
+            return await TOO_MANY.send(send)
         self._open += 1
         try:
             self._count(200)

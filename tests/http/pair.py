@@ -1,5 +1,7 @@
 """Two workers of one app in this process, each with its own server and half of the partitions."""
 
+import asyncio
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,6 +16,7 @@ from headrace.settings import Settings
 from headrace.tables.view import PartitionView
 from tests.http.service import Service, served
 
+PATIENCE_S = 10.0
 BALANCES = served("balances", int)
 
 
@@ -46,6 +49,29 @@ class Member(Service):
         self.peers |= {number: Peer(other.instance, other.reached_at, False) for number in partitions}
 
 
+class OpenStream:
+    """An open answer, event by event."""
+
+    def __init__(self, answer: httpx.Response) -> None:
+        self.status_code = answer.status_code
+        self.headers = answer.headers
+        self._lines = answer.aiter_lines()
+
+    async def event(self) -> tuple[str, Any]:
+        """Name and data of the next event."""
+        fields: dict[str, str] = {}
+        async with asyncio.timeout(PATIENCE_S):
+            while line := await anext(self._lines):
+                name, _, value = line.partition(": ")
+                fields[name] = value
+        return fields["event"], json.loads(fields["data"])
+
+    async def is_over(self) -> bool:
+        """Whether nothing follows."""
+        async with asyncio.timeout(PATIENCE_S):
+            return [line async for line in self._lines] == []
+
+
 class Pair:
     """Two workers that know each other, `w1` with the even partitions and `w2` with the odd ones."""
 
@@ -62,6 +88,13 @@ class Pair:
         """The key of a row that this worker owns."""
         mine = (key for key in range(10_000) if member.partition(BALANCES, key) in member.owned)
         return [next(mine) for _ in range(number + 1)][-1]
+
+    @asynccontextmanager
+    async def stream(self, member: Member, target: str) -> AsyncIterator["OpenStream"]:
+        """Stream a row from one worker."""
+        url, headers = f"http://{member.reached_at}{target}", {"Accept": "text/event-stream"}
+        async with self.client.stream("GET", url, headers=headers) as answer:
+            yield OpenStream(answer)
 
     async def get(self, member: Member, target: str, **options: Any) -> httpx.Response:
         """Ask one worker."""

@@ -5,9 +5,11 @@ from urllib.parse import quote, quote_from_bytes, unquote_to_bytes
 from starlette.types import Scope, Send
 
 from headrace.http.consistency import POSITION, Asked, carrying
+from headrace.flow.members import Peer
 from headrace.http.peers.figures import HopKind
 from headrace.http.peers.headers import READING
-from headrace.http.peers.hop import Hop, Request
+from headrace.http.peers.hop import Hop
+from headrace.http.peers.request import Request
 from headrace.http.problems import NOT_OWNED, Problem
 from headrace.http.reads import PointReads
 from headrace.http.source import ReadSource, ServedTable
@@ -25,26 +27,35 @@ class RoutedReads:
 
     async def respond(self, segment: bytes, scope: Scope, send: Send, asked: Asked | None = None) -> int:
         """Let the owner answer for this key, and wait for what is asked; the result is the status."""
+        peer = self.owner(segment)
+        if isinstance(peer, Problem):
+            return await peer.send(send)
+        request, wait_s, send = self.request(segment, scope, send, asked)
+        return await self._hop.relay(peer, scope, request, READING, send, wait_s=wait_s)
+
+    def owner(self, segment: bytes) -> Peer | Problem:
+        """The other worker that owns this key, or what to say where there is none."""
         place = self._reads.locate(segment)
         if isinstance(place, Problem):
-            return await place.send(send)
+            return place
         peer = self._source.peer(self._group, place[0])
-        if peer is None or peer.is_self:
-            # Nobody's yet, or this worker's in a moment.
-            return await NOT_OWNED.send(send)
-        request = self._request(segment, scope)
-        if asked is None:
-            return await self._hop.relay(peer, scope, request, READING, send)
-        if asked.sets_cookie:
-            # Cookies are for this worker alone: the owner gets and gives the position in its header.
+        # Nobody's yet, or this worker's in a moment.
+        return NOT_OWNED if peer is None or peer.is_self else peer
+
+    def request(
+        self, segment: bytes, scope: Scope, send: Send, asked: Asked | None, kind: HopKind = HopKind.READ
+    ) -> tuple[Request, float, Send]:
+        """What the owner is asked, how long it may wait, and how its answer is sent.
+
+        The path is written anew, of the table's and the key: what else a client has put there stays here.
+        Cookies are for this worker alone, too: the owner gets and gives the position in its header.
+        """
+        target = self._path + quote_from_bytes(unquote_to_bytes(segment), safe="").encode()
+        headers = self._hop.asked(scope["headers"], READING)
+        if asked is not None and asked.sets_cookie:
             asked = self._source.waits.tolerated(asked)
             if asked.is_cookie and asked.token is not None:
-                position = (POSITION, asked.token.text().encode())
-                request = request._replace(headers=[*request.headers, position])
+                headers.append((POSITION, asked.token.text().encode()))
             send = carrying(asked, send)
-        return await self._hop.relay(peer, scope, request, READING, send, wait_s=asked.wait_s)
-
-    def _request(self, segment: bytes, scope: Scope) -> Request:
-        # The path is written anew, of the table's and the key: what else a client has put there stays here.
-        target = self._path + quote_from_bytes(unquote_to_bytes(segment), safe="").encode()
-        return Request(scope["method"], target, self._hop.asked(scope["headers"], READING), b"", HopKind.READ)
+        wait_s = asked.wait_s if asked is not None else 0.0
+        return Request(scope["method"], target, headers, b"", kind), wait_s, send
