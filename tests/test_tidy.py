@@ -34,6 +34,7 @@ SHIPPED = ("headrace", "app", "agents", "tables", "schemas")
 TESTING_IN = ("headrace.testing", "app.demo", "tests", "bench")
 PRINT_IN = ("app.demo", "bench")
 NO_LOOP = (
+    "headrace.http.part",
     "headrace.http.scans",
     "headrace.http.whiteboard.census",
     "headrace.client.sync",

@@ -11,26 +11,21 @@ import msgspec
 
 from headrace.flow.members import Peer
 from headrace.http.server import HttpServer
-from headrace.http.source import ServedTable, UserRoute
+from headrace.http.source import UserRoute
 from headrace.settings import Settings
 from headrace.tables.view import PartitionView
 from tests.http.service import Service, served
 
 PATIENCE_S = 10.0
 BALANCES = served("balances", int)
+NAMES = served("names", str)
 
 
 class Member(Service):
     """One worker: its rows, its server, and what it knows of the others."""
 
-    def __init__(
-        self,
-        instance: str,
-        settings: Settings,
-        routes: Sequence[UserRoute] = (),
-        table: ServedTable = BALANCES,
-    ) -> None:
-        super().__init__(table, settings=settings, routes=routes)
+    def __init__(self, instance: str, settings: Settings, routes: Sequence[UserRoute] = ()) -> None:
+        super().__init__(BALANCES, NAMES, settings=settings, routes=routes)
         self.instance = instance
         self.server = HttpServer(self)
 
@@ -120,7 +115,7 @@ async def pair(
         await second.start()
         first.knows(second, 1, 3)
         second.knows(first, 0, 2)
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(verify=False, trust_env=False) as client:
             yield Pair(first, second, client)
     finally:
         await first.server.stop(1.0)

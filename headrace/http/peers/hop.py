@@ -140,7 +140,7 @@ class Hop:
                 try:
                     raw = self._lines.raw(peer, request)
                     answer = await connection.begin(raw, body_bytes_max=2**62)
-                    _passable(answer, request.kind)
+                    _passable(answer, request.kind, connection)
                 except BaseException:
                     connection.close()
                     raise
@@ -173,7 +173,7 @@ class Hop:
                     raise
                 is_retry = True
             else:
-                return _passable(answer, request.kind)
+                return _passable(answer, request.kind, connection)
             finally:
                 pool.give_back(connection)
 
@@ -210,10 +210,11 @@ async def _pass_on(answer: Answer, rules: Rules, method: str, send: Send) -> int
     return answer.status
 
 
-def _passable(answer: Answer, kind: HopKind) -> Answer:
+def _passable(answer: Answer, kind: HopKind, connection: Connection) -> Answer:
     is_redirect = 300 <= answer.status < 400 and answer.status != 304
     # Only a route of the app may send its client elsewhere. 421 is for this worker, not for its client.
     if (is_redirect and kind is not HopKind.REQUEST) or answer.status == 421:
+        connection.close()
         raise BadAnswer(f"{answer.status} is no answer to a client")
     return answer
 

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\.?")
+# What ends in a number is an address in an old spelling; a container's id, of 12 digits, is not.
+_NUMBER = re.compile(r"0[xX][0-9A-Fa-f]*|[0-9]{1,10}")
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
 
 
@@ -29,8 +31,7 @@ def parse_place(text: str) -> Place | None:
     try:
         address = ipaddress.ip_address(host[1:-1] if is_bracketed else host)
     except ValueError:
-        # What consists of digits and dots is an address; if it is none that we know, others may.
-        is_name = _HOST.fullmatch(host) is not None and not host.rstrip(".").rpartition(".")[2].isdigit()
+        is_name = _HOST.fullmatch(host) and not _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2])
         return Place(host, int(port)) if is_name else None
     if is_bracketed != (address.version == 6):
         return None

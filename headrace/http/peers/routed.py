@@ -4,8 +4,8 @@ from urllib.parse import quote, quote_from_bytes, unquote_to_bytes
 
 from starlette.types import Scope, Send
 
-from headrace.http.consistency import POSITION, Asked, carrying
 from headrace.flow.members import Peer
+from headrace.http.consistency import POSITION, Asked, carrying
 from headrace.http.peers.figures import HopKind
 from headrace.http.peers.headers import READING
 from headrace.http.peers.hop import Hop
