@@ -65,6 +65,7 @@ class Follower:
 
     async def _run_once(self) -> None:
         stores: list[Store] = []
+        failure: HeadraceError | None = None
         try:
             async with asyncio.TaskGroup() as crew:
                 opening = [
@@ -79,11 +80,12 @@ class Follower:
         except BaseExceptionGroup as failures:
             cause = first_cause(failures)
             if isinstance(cause, OSError):
-                what = f"the stores of {self._name} cannot be written: {cause}"
-                raise StoreUnwritable(what) from cause
+                failure = StoreUnwritable(f"the stores of {self._name} cannot be written: {cause}")
+                raise failure from cause
+            failure = cause if isinstance(cause, HeadraceError) else None
             raise cause from cause.__cause__
         finally:
-            self._close(ViewState.RESTORING)
+            self._close(ViewState.RESTORING, failure)
             for store in stores:
                 await close_store(store)
 
@@ -93,10 +95,10 @@ class Follower:
         logger.warning("The follower of %s failed and begins anew: %s", self._group.name, error)
         await self._site.clock.sleep(self._site.settings.reopen_backoff_max_s)
 
-    def _close(self, state: ViewState) -> None:
+    def _close(self, state: ViewState, failure: HeadraceError | None = None) -> None:
         self._followed.shown.clear()
         for view in self._followed.partitions:
-            view.close(state)
+            view.close(state, failure=failure)
         self._followed.moved()
 
     # --- from the store to the end of the changelog

@@ -17,27 +17,21 @@ TURNS = 60
 KILL_AT = 25
 
 
-async def post(client: httpx.AsyncClient, worker: Worker, product: str, cents: int) -> None:
-    """Tell a price."""
+async def post(client: httpx.AsyncClient, worker: Worker, product: str, cents: int) -> str:
+    """Tell a price; the position of what was told."""
     body = json.dumps({"product": product, "cents": cents, "type": "Priced"})
     answer = await client.post(f"http://{worker.address}/events", content=body)
     assert answer.status_code == 200, answer.text
+    return answer.headers["headrace-position"]
 
 
-async def until_known(client: httpx.AsyncClient, worker: Worker, product: str, cents: int) -> None:
-    """Return once the worker answers with this price; it never answers with a later one, or with an error.
-
-    Asks again and again: other processes have no way to wake this one.
-    """
-    async with asyncio.timeout(10):
-        while True:
-            answer = await worker.get(client, f"/prices/{product}")
-            assert answer.status_code in (200, 404), f"{answer.text}\n{worker.tail()}"
-            known = answer.json() if answer.status_code == 200 else 0
-            assert known <= cents, f"{worker.instance} knows {product} at {known}, told was {cents}"
-            if known == cents:
-                return
-            await breath()
+async def read(client: httpx.AsyncClient, worker: Worker, product: str, token: str) -> int:
+    """The price as it is once the worker has what the token stands for."""
+    headers = {"Headrace-Position": token, "Prefer": "wait=10"}
+    answer = await client.get(f"http://{worker.address}/prices/{product}", headers=headers)
+    assert answer.status_code == 200, f"{worker.instance}: {answer.text}\n{worker.tail()}"
+    price: int = answer.json()
+    return price
 
 
 @pytest.mark.kafka
@@ -53,20 +47,22 @@ async def test_each_worker_answers_for_the_whole_table_and_orders_never_miss_the
     staying, dying = (Worker("tests.process.apps.pricing", name, tmp_path, environment) for name in "ab")
     told: Counter[str] = Counter()
     known: dict[str, int] = {}
+    tokens: dict[str, str] = {}
     async with httpx.AsyncClient(timeout=15.0) as client, running(staying, dying):
         for turn in range(TURNS):
             product = f"p{fate.randrange(PRODUCTS)}"
             known[product] = turn + 1
-            await post(client, staying, product, turn + 1)
+            tokens[product] = await post(client, staying, product, turn + 1)
             told[product] += 1
             if turn == KILL_AT:
                 await dying.kill()
                 await dying.start()
-            await until_known(client, dying if dying.is_ready else staying, product, known[product])
+            asked = dying if dying.is_ready else staying
+            assert await read(client, asked, product, tokens[product]) == known[product]
         await dying.until_ready()
         for worker in (staying, dying):
             for product, cents in known.items():
-                await until_known(client, worker, product, cents)
+                assert await read(client, worker, product, tokens[product]) == cents
             page = (await worker.get(client, "/prices")).json()
             assert {row["key"]: row["value"] for row in page["rows"]} == known
         async with asyncio.timeout(20):
