@@ -176,13 +176,17 @@ class LinkedReader(SimulatedReader):
         super().__init__(link, positions)
         self.starts = dict(positions)
         self._fate = link.fate
+        self._fetched: Sequence[Chunk] = ()
 
     async def fetch(self, *, records_max: int, bytes_max: int) -> Sequence[Chunk]:
         """What has arrived since the last fetch; see the port."""
-        chunks = await super().fetch(records_max=records_max, bytes_max=bytes_max)
+        # Kept until it is given: who stands still here may be cancelled, and asks again later.
+        if not self._fetched:
+            self._fetched = await super().fetch(records_max=records_max, bytes_max=bytes_max)
         if not self._fate.is_restoring:
             await self._fate.reach(CrashPoint.READ)
-        return chunks
+        fetched, self._fetched = self._fetched, ()
+        return fetched
 
 
 class LinkedWriter(SimulatedWriter):
