@@ -105,7 +105,7 @@ async def _followed_rows(log: Log, group: Group, partition: int, stores: LocalSt
                 "partition": partition,
                 "tables": [table.name for table in group.tables],
                 "unit": last.unit if last else 0,
-                "position": {place: at for place, at in known.items() if place.topic in group.inputs},
+                "position": {place.topic: at for place, at in known.items() if place.topic in group.inputs},
             }
             rows.append(row | await _stored(log, changelog, held, each))
     return rows
