@@ -7,6 +7,8 @@ import pytest
 
 import headrace
 from headrace import TopicPartition
+from headrace.events.envelope import Envelope, encode_envelope
+from headrace.flow.keyhistory import naming_of
 from headrace.log.simulated.log import SimulatedLog
 from headrace.testing import Poison, harness
 from headrace.testing.fold import with_crashes
@@ -312,3 +314,36 @@ async def test_every_row_is_borne_out_whatever_crashed_and_however_inputs_were_m
             assert [len(notes.values.decoded(link.row or b"")) for link in origin.links] == [
                 *range(1, len(row) + 1)
             ]
+
+
+async def test_a_row_whose_agent_looks_into_a_global_table_is_told_and_what_that_table_had_to_have() -> None:
+    app = headrace.App("priced")
+    prices = app.topic("prices", key_type=int, value_type=Bought, partitions=2)
+    buys = app.topic("buys", key_type=int, value_type=Bought, partitions=2)
+    price: headrace.GlobalTable[int, int] = app.GlobalTable("price", key_type=int, default=int)
+    paid: headrace.Table[int, int] = app.Table("paid", key_type=int, default=int)
+
+    @app.agent(prices, group="price")
+    async def keep_prices(events: headrace.Stream[Bought]) -> None:
+        async for event in events:
+            price[event.who] = event.cents
+
+    @app.agent(buys)
+    async def pay(events: headrace.Stream[Bought]) -> None:
+        async for event in events:
+            paid[event.who] += price[event.who + 1] * event.cents
+
+    async with running(app) as service:
+        log = service.log
+        priced = await service.send(prices, Bought(4, 25), key=4)
+        seen = (await naming_of(log)).catalog.seen(priced.position)
+        stamped = encode_envelope(Envelope(b"\1" * 16, 1, stamp=seen.encode()))
+        home = buys.partitioner.place(b"3", 2)
+        value = b'{"type":"Bought","who":3,"cents":2}'
+        await service.append("buys", b"3", value, partition=home, headers=stamped)
+        await service.until_applied()
+        origin = await origin_of(app, log, paid, 3)
+    assert (origin.row, origin.is_borne_out) == (b"50", True)
+    ((cause,),) = [link.causes for link in origin.links]
+    assert cause.fact is not None
+    assert cause.fact.event_id == priced.event_id
