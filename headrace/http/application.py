@@ -75,7 +75,7 @@ class Application:
         reads = {path: PointReads(source, table) for path, table in tables}
         self._reads = {p: (reads[p].respond, Meter(t.name, "key")) for p, t in tables}
         self._routed = {p: RoutedReads(source, self.hop, t, reads[p]) for p, t in tables}
-        self._scans = {p: (Scans(source, t).respond, Meter(t.name, "scan")) for p, t in tables}
+        self._scans = {p: (Scans(source, t, self.hop).respond, Meter(t.name, "scan")) for p, t in tables}
         self._routes = UserRoutes(source, source.user_routes, self.hop, body_timeout_s=body_timeout_s)
         self._description = openapi.describe(source)
         self._meter = Meter()
@@ -180,7 +180,7 @@ class Application:
             return meter, status
         if scan is not None:
             respond_scan, meter = scan
-            return meter, await respond_scan(scope["query_string"], send, asked)
+            return meter, await respond_scan(scope, send, asked)
         return None
 
     async def _answer_page(

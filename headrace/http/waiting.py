@@ -203,15 +203,19 @@ class Waits:
 
     def headers(self, asked: Asked, views: Sequence[Standing]) -> list[RawHeader]:
         """What an answer from these partitions, as they are now, says of what was asked."""
+        unproven = self.unproven(asked.token, views) if asked.token is not None else ()
+        return self.stated(asked, unproven, self._token(views) if asked.sets_cookie else None)
+
+    def stated(self, asked: Asked, unproven: Sequence[str], token: Token | None) -> list[RawHeader]:
+        """What an answer that contains this token says: what was waited, what is unproven, a cookie."""
         found: list[RawHeader] = []
         if asked.preferred_s is not None and asked.may_wait:
             found.append((b"preference-applied", b"wait=%b" % f"{asked.preferred_s:g}".encode()))
-        if asked.token is not None and (unproven := self.unproven(asked.token, views)):
+        if unproven:
             found.append((b"headrace-unproven", ", ".join(unproven).encode()))
-        if asked.sets_cookie:
-            cookie = asked.cookie(self._token(views))
-            if cookie is not None:
-                found.append(cookie)
+        cookie = asked.cookie(token) if asked.sets_cookie and token is not None else None
+        if cookie is not None:
+            found.append(cookie)
         return found
 
     def unproven(self, token: Token, views: Sequence[Standing]) -> Sequence[str]:

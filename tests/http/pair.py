@@ -79,6 +79,11 @@ class Pair:
         owner = self.first if self.first.partition(BALANCES, key) % 2 == 0 else self.second
         return owner.put(BALANCES, key, value, offset_next=offset_next)
 
+    def append(self, partition: int, offset_next: int) -> None:
+        """Let the input reach up to here, for whoever asks the log."""
+        for member in (self.first, self.second):
+            member.append(partition, offset_next)
+
     def key_at(self, member: Member, number: int = 0) -> int:
         """The key of a row that this worker owns."""
         mine = (key for key in range(10_000) if member.partition(BALANCES, key) in member.owned)
@@ -90,6 +95,12 @@ class Pair:
         url, headers = f"http://{member.reached_at}{target}", {"Accept": "text/event-stream"}
         async with self.client.stream("GET", url, headers=headers) as answer:
             yield OpenStream(answer)
+
+    async def until_waiting(self, member: Member) -> None:
+        """Return once a request waits for a position at this worker."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not len(member.waits.room):
+                await self.get(member, "/livez")
 
     async def get(self, member: Member, target: str, **options: Any) -> httpx.Response:
         """Ask one worker."""

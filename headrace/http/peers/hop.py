@@ -25,7 +25,8 @@ from headrace.http.source import ReadSource
 logger = logging.getLogger("headrace.http")
 
 _BODILESS = frozenset({204, 304})
-_VISIBLE = bytes(range(0x21, 0x7F)).decode()
+VISIBLE = bytes(range(0x21, 0x7F)).decode()
+"""Characters that a target may hold as they are."""
 
 _UNREACHABLE = Problem(
     503, "The worker that owns this does not answer.", RETRY_AFTER, error=PeerUnreachable.__name__
@@ -75,7 +76,7 @@ class Hop:
         problem is sent, which says if the request may have been handled all the same.
         """
         headers = self.asked(scope["headers"], self._rules)
-        target = quote_from_bytes(target_of(scope), _VISIBLE).encode()
+        target = quote_from_bytes(target_of(scope), VISIBLE).encode()
         request = Request(scope["method"], target, headers, body)
         return await self.relay(peer, scope, request, self._rules, send)
 
@@ -91,7 +92,7 @@ class Hop:
             return await UNSENDABLE.send(send)
         except PeerError as error:
             return await problem_for(error, request.method).send(send)
-        return await _pass_on(answer, rules, request.method, send)
+        return await pass_on(answer, rules, request.method, send)
 
     async def finish(self, peer: Peer, connection: Connection, head: Answer, send: Send) -> int:
         """Send on an answer that was begun, and is no stream; the result is the status."""
@@ -104,8 +105,8 @@ class Hop:
                     if size > self.answer_bytes_max:
                         raise BadAnswer(f"it is larger than {self.answer_bytes_max} bytes")
         except (TimeoutError, ConnectionEnded, BadAnswer) as error:
-            return await problem_for(self._unreachable(peer, HopKind.STREAM, error), "GET").send(send)
-        return await _pass_on(head._replace(body=b"".join(parts)), READING, "GET", send)
+            return await problem_for(self.unreachable(peer, HopKind.STREAM, error), "GET").send(send)
+        return await pass_on(head._replace(body=b"".join(parts)), READING, "GET", send)
 
     def asked(self, headers: Iterable[RawHeader], rules: Rules) -> list[RawHeader]:
         """What of the headers of a client's request another worker gets."""
@@ -121,9 +122,9 @@ class Hop:
             async with asyncio.timeout(self._settings.peer_timeout_s + wait_s):
                 answer = await self._asked(peer, request, sent, wait_s > 0)
         except (OSError, TimeoutError, ConnectionEnded, BadAnswer) as error:
-            raise self._unreachable(peer, request.kind, error, was_sent=sent.was_sent) from error
+            raise self.unreachable(peer, request.kind, error, was_sent=sent.was_sent) from error
         except PeerError as error:
-            raise self.noted(peer, request.kind, error) from error.__cause__
+            raise self._noted(peer, request.kind, error) from error.__cause__
         self.figures.answered(request.kind, perf_counter() - began)
         self._failing.discard(peer.instance)
         return answer
@@ -145,9 +146,9 @@ class Hop:
                     connection.close()
                     raise
         except (OSError, TimeoutError, ConnectionEnded, BadAnswer) as error:
-            raise self._unreachable(peer, request.kind, error) from error
+            raise self.unreachable(peer, request.kind, error) from error
         except PeerError as error:
-            raise self.noted(peer, request.kind, error) from error.__cause__
+            raise self._noted(peer, request.kind, error) from error.__cause__
         self.figures.answered(request.kind, perf_counter() - began)
         return connection, answer
 
@@ -177,16 +178,17 @@ class Hop:
             finally:
                 pool.give_back(connection)
 
-    def _unreachable(
+    def unreachable(
         self, peer: Peer, kind: HopKind, error: Exception, *, was_sent: bool = False
     ) -> PeerUnreachable:
+        """What is to be raised where a worker gave no answer that can be used; counted, and told of once."""
         why = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
         what = f"{peer.instance} at {peer.address} cannot be asked: {why}"
         self.figures.failed(kind, type(error).__name__)
         self._tell(peer, what)
         return PeerUnreachable(what, was_sent=was_sent)
 
-    def noted(self, peer: Peer, kind: HopKind, error: PeerError) -> PeerError:
+    def _noted(self, peer: Peer, kind: HopKind, error: PeerError) -> PeerError:
         """The same error, counted, and told of once."""
         self.figures.failed(kind, type(error).__name__)
         self._tell(peer, str(error))
@@ -198,7 +200,8 @@ class Hop:
             logger.warning("Requests for other workers fail: %s", what)
 
 
-async def _pass_on(answer: Answer, rules: Rules, method: str, send: Send) -> int:
+async def pass_on(answer: Answer, rules: Rules, method: str, send: Send) -> int:
+    """Send what the rules let through of another worker's answer; the result is the status."""
     headers = answered_of(answer.headers, rules.answered)
     length = b"%d" % len(answer.body)
     if method == "HEAD":
