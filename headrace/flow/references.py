@@ -4,7 +4,7 @@ import ast
 import inspect
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
@@ -63,8 +63,10 @@ def writes(function: Callable[..., Any], table: Table[Any, Any]) -> bool:
     """Whether the code of this very function is seen to write a table; what it calls is not looked into."""
     if not isinstance(function, FunctionType):
         return False
-    written = _written_in_source(function.__code__) or frozenset()
-    return any(found is table and name in written for name, found in _resolved(function))
+    known = dict(_resolved(function))
+    return any(
+        _value_of(parts, known) is table for parts in _written_in_source(function.__code__) or frozenset()
+    )
 
 
 def _named_by(thing: Any) -> Iterator[tuple[str, Any]]:
@@ -115,12 +117,12 @@ def _names(code: CodeType) -> Iterator[str]:
 def _written_names(code: CodeType) -> frozenset[str]:
     """Names of what the code writes; without source (typed in, or part of an expression) it may be any."""
     written = _written_in_source(code)
-    return frozenset(_names(code)) if written is None else written
+    return frozenset(_names(code)) if written is None else frozenset(parts[-1] for parts in written)
 
 
 @lru_cache(maxsize=_FUNCTIONS_CACHED)
-def _written_in_source(code: CodeType) -> frozenset[str] | None:
-    """Names that stand before an assigned or deleted `[...]`, or before a call that writes."""
+def _written_in_source(code: CodeType) -> frozenset[tuple[str, ...]] | None:
+    """Dotted names that stand before an assigned or deleted `[...]`, or before a call that writes."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(code)))
     except (OSError, TypeError, SyntaxError):
@@ -134,11 +136,26 @@ def _written_in_source(code: CodeType) -> frozenset[str] | None:
             isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _WRITING
         ):
             target = node.func.value
-        if isinstance(target, ast.Name):
-            written.add(target.id)
-        elif isinstance(target, ast.Attribute):
-            written.add(target.attr)
+        if parts := _dotted(target):
+            written.add(parts)
     return frozenset(written)
+
+
+def _dotted(target: ast.expr | None) -> tuple[str, ...]:
+    """The parts of a dotted name; an empty first one where it begins with something else."""
+    if isinstance(target, ast.Name):
+        return (target.id,)
+    if isinstance(target, ast.Attribute):
+        return (*(_dotted(target.value) or ("",)), target.attr)
+    return ()
+
+
+def _value_of(parts: tuple[str, ...], known: Mapping[str, Any]) -> Any:
+    """What a dotted name stands for, looked up without running anything; None if unknown."""
+    found = known.get(parts[0])
+    for part in parts[1:]:
+        found = inspect.getattr_static(found, part, None)
+    return found
 
 
 def _is_function_of_the_app(function: FunctionType) -> bool:
