@@ -40,9 +40,9 @@ async def add_up(events):
 class Till(Shell):
     """A folder with the till in it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, app: str = "till") -> None:
         super().__init__(folder)
-        (folder / "till.py").write_text(TILL)
+        (folder / "till.py").write_text(TILL.replace('App("till")', f'App("{app}")'))
 
     async def till(self, *arguments: str) -> Ended:
         return await self.run("headrace", "-A", "till", *arguments)
