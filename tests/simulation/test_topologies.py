@@ -1,0 +1,106 @@
+"""Five services in random topologies: no event comes before its causes, and none waits for ever.
+
+What came before is told by vector clocks that the test keeps itself, in the events' payload and in rows:
+it knows nothing of stamps. A failure names its seed and tells its story:
+`SIMULATION_SEED=<seed> pytest tests/simulation/test_topologies.py` tells it again.
+`HEADRACE_TEST_TOPOLOGIES=5000` lives through so many seeds instead of 300.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from headrace.events.seen import NOTHING_SEEN
+from headrace.flow import stream, task
+from headrace.flow.admission import Admission
+from headrace.flow.causality import TaskSeen
+from headrace.flow.takeover import Held, take_over
+from tests.simulation.jumping import JumpingLoop
+from tests.simulation.topology import SHAPES, draw
+from tests.simulation.town import Life, TooEarly, Town
+
+CHOSEN = os.environ.get("SIMULATION_SEED")
+COUNT = int(os.environ.get("HEADRACE_TEST_TOPOLOGIES") or 300)
+SEEDS = [int(CHOSEN)] if CHOSEN else list(range(COUNT))
+FEW = range(3 * len(SHAPES))
+"""Seeds for what has to be shown of the simulation itself: three of each shape."""
+
+
+@pytest.fixture(autouse=True)
+def _no_real_time(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing depends on how fast this machine is: a busy one must tell the same stories."""
+    monkeypatch.setattr(time, "perf_counter", lambda: 0.0)
+    monkeypatch.setattr(stream, "SLICE_S", float("inf"))
+    caplog.set_level(logging.CRITICAL, logger="headrace")
+
+
+def lived(seed: int) -> Life:
+    """The life of a seed, from the first event to quiet."""
+
+    async def live() -> Life:
+        return await Town(draw(seed)).live()
+
+    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+        return runner.run(live())
+
+
+def found_out(seeds: Iterable[int]) -> int:
+    """In how many of these an event is handed out too early."""
+    found = 0
+    for seed in seeds:
+        try:
+            lived(seed)
+        except TooEarly:
+            found += 1
+    return found
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_no_event_comes_before_its_causes_and_none_waits_for_ever(seed: int) -> None:
+    lived(seed)
+
+
+# --- what this is worth
+
+
+def test_the_stories_are_worth_telling() -> None:
+    lives = [lived(seed) for seed in FEW]
+    assert sum(life.depended for life in lives) > 50 * len(lives)
+    assert sum(life.held for life in lives) > len(lives)
+    assert sum(life.troubles for life in lives) > 10 * len(lives)
+
+
+def test_a_seed_tells_the_same_story_each_time() -> None:
+    for seed in FEW[:7]:
+        assert lived(seed).story == lived(seed).story
+
+
+def test_events_that_are_not_held_back_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    missing_of = Admission._missing_of
+
+    def nothing_missing(self: Admission, *event: Any) -> dict[bytes, int]:
+        missing_of(self, *event)
+        return {}
+
+    monkeypatch.setattr(Admission, "_missing_of", nothing_missing)
+    assert found_out(FEW) > len(FEW) // 2
+
+
+def test_stamps_that_tell_nothing_of_earlier_senders_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TaskSeen, "learn", lambda self, *told: None)
+    assert found_out(FEW) > len(FEW) // 3
+
+
+def test_what_was_seen_and_is_forgotten_at_a_restart_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def forgetful(*task_: Any, **world: Any) -> Held:
+        held = await take_over(*task_, **world)
+        held.seen = NOTHING_SEEN
+        return held
+
+    monkeypatch.setattr(task, "take_over", forgetful)
+    assert found_out(FEW) > len(FEW) // 10
