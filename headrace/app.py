@@ -33,6 +33,7 @@ from headrace.standalone import StandaloneSender
 from headrace.tables.globaltable import GlobalTable as GlobalTableDeclaration
 from headrace.tables.table import Table as TableDeclaration
 
+K = TypeVar("K")
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
 
@@ -199,6 +200,13 @@ class App(faust.App):
             return endpoint
 
         return declare
+
+    async def reached(self, table: TableDeclaration[K, Any], key: K) -> Sequence[str]:
+        """Return when the row of a key contains what this route, timer or task has seen and the request asks.
+
+        The result is what nothing proves, as in Headrace-Unproven. Raises: NotReached, NotOwner and the like.
+        """
+        return await self._running().reached(table, key)
 
     def sending(self) -> AbstractAsyncContextManager[SendScope]:
         """A scope whose events are one transaction; `sent.position` of `... as sent` is known after it."""

@@ -4,15 +4,16 @@ import asyncio
 import logging
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from headrace.clock import SYSTEM_CLOCK, Clock, is_set_within
 from headrace.declarations import Declarations
-from headrace.errors import NotOwner, OutsideAgent, Unavailable
+from headrace.errors import Unavailable
 from headrace.events.position import Catalog
+from headrace.events.seen import NOTHING_SEEN, Seen
 from headrace.figures import run_samples
 from headrace.flow.crew import Crew
 from headrace.flow.figures import FlowFigures
@@ -20,10 +21,9 @@ from headrace.flow.followers import Follower
 from headrace.flow.group import Group
 from headrace.flow.lag import record_lag
 from headrace.flow.members import Members, Peer
-from headrace.flow.outgate import DirectSender, Gate, Outgate, SendScope
+from headrace.flow.outgate import Gate, Outgate, SendScope
 from headrace.flow.requests.answer import RequestGroup
 from headrace.flow.requests.reception import Reception
-from headrace.flow.sending import active_sender
 from headrace.flow.task import Worksite
 from headrace.flow.teller import Teller
 from headrace.flow.tracing import find_spans
@@ -37,12 +37,13 @@ from headrace.http.whiteboard.survey import Survey
 from headrace.log.connect import connect
 from headrace.log.inquiry import Inquiry
 from headrace.log.port import Log, Member, Membership, TopicInfo
+from headrace.outside import Outside
 from headrace.provisioning import provision_run
 from headrace.settings import Settings
 from headrace.tables.engines import open_engine, store_folder
 from headrace.tables.globalview import GlobalView
 from headrace.tables.store import StoreEngine
-from headrace.tables.table import Table, committed_rows
+from headrace.tables.table import Table
 from headrace.tables.view import PartitionView, ViewState
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Runtime:
         self._inquiry = Inquiry(self._log, clock)
         self.waits = Waits(self._inquiry, settings, clock)
         """Who waits for a position, and what of it can be judged."""
+        self._outside = Outside(settings, self.view, self.waits)
         self._http = http or HttpServer(self, spans=self._spans)
         self._topics: Mapping[str, TopicInfo] = {}
         self._groups: Mapping[str, Group] = {}
@@ -170,6 +172,7 @@ class Runtime:
         found = await provision_run(self._log, self.settings, self.declarations)
         self._topics, self._groups, self._catalog = found.topics, found.groups, found.catalog
         self._inquiry.know(found.topics.values())
+        self._outside.groups, self._outside.catalog = found.groups, found.catalog
         self._served, self._survey, self._requests = found.served, found.survey, found.requests
         self._globals = {
             name: self._view_of(group) for name, group in found.groups.items() if group.is_global
@@ -198,7 +201,7 @@ class Runtime:
             dead_letter_bytes_max=self._dead_letter_bytes_max,
             globals=self.global_views(),
         )
-        self._outgate = Outgate(
+        self._outgate = self._outside.gate = Outgate(
             site.app,
             self.instance,
             self._log,
@@ -312,40 +315,21 @@ class Runtime:
 
     def committed(self, table: Table[Any, Any], key: Any) -> bytes | None:
         """The committed row bytes of a key. Raises: StillRecovering, NotOwner."""
-        group = self._groups[table.group]
-        partition = group.partitioner.place(table.keys.to_wire(key), group.partitions)
-        view = self.view(group.name, partition)
-        if view is None:
-            raise NotOwner(f"partition {partition} of table {table.name} is not served by this worker")
-        return view.get(table.row_prefix + table.keys.to_store(key))
+        return self._outside.committed(table, key)
 
-    @asynccontextmanager
-    async def sending(self, gate: Gate | None = None) -> AsyncIterator[SendScope]:
-        """A scope whose events are one transaction, committed when the block ends without an error.
+    async def reached(self, table: Table[Any, Any], key: Any) -> Sequence[str]:
+        """Return when the row of a key contains what the caller has seen; see `App.reached`."""
+        return await self._outside.reached(table, key)
 
-        They go through `gate`, or else through the worker's own writer.
-        """
-        if self._outgate is None:
-            raise Unavailable("the worker is starting and sends nothing yet", hint="Try again shortly.")
-        token = committed_rows.set(self)
-        try:
-            async with self._outgate.sending(gate) as scope:
-                yield scope
-        finally:
-            committed_rows.reset(token)
+    def sending(
+        self, gate: Gate | None = None, seen: Seen = NOTHING_SEEN
+    ) -> AbstractAsyncContextManager[SendScope]:
+        """A scope whose events are one transaction, committed when the block ends without an error."""
+        return self._outside.sending(gate, seen)
 
-    @contextmanager
-    def direct(self) -> Iterator[None]:
+    def direct(self) -> AbstractContextManager[None]:
         """A context in which every event is a transaction of its own."""
-        if self._outgate is None:
-            raise OutsideAgent("the worker is starting and sends nothing yet")
-        rows = committed_rows.set(self)
-        sender = active_sender.set(DirectSender(self._outgate))
-        try:
-            yield
-        finally:
-            active_sender.reset(sender)
-            committed_rows.reset(rows)
+        return self._outside.direct()
 
     @property
     def is_leader(self) -> bool:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from headrace.errors import HeadraceError, OutsideAgent
 from headrace.events.envelope import Envelope, Headers, fresh_event_id
 from headrace.events.position import Position, TopicPartition
+from headrace.events.seen import NOTHING_SEEN, Seen
 from headrace.flow.sending import Outbox, Sent, active_sender
 from headrace.flow.topic import Topic
 from headrace.flow.tracing import sent_by_request
+from headrace.flow.witness import Witness
 from headrace.histogram import Histogram
-from headrace.log.port import Append, Log, Outgoing, TopicInfo, Writer
+from headrace.log.port import Append, Log, Outgoing, TopicInfo, Writer, catalog
 
 if TYPE_CHECKING:
     from headrace.flow.spans import Spans
@@ -70,6 +72,7 @@ class Outgate:
         self._app = app
         self._transactional_id = f"{app}-worker-{instance}"
         self._log = log
+        self._topics = topics
         self._partitions = {name: info.partitions for name, info in topics.items()}
         self._record_bytes_max = record_bytes_max
         self._waiting: list[_Waiting] = []
@@ -157,13 +160,20 @@ class Outgate:
         self._keyless += 1
         return self._keyless
 
+    def seen(self, position: Position) -> Seen:
+        """What whoever has sent up to here has seen by it."""
+        return catalog(self._log, self._topics).seen(position) if position else NOTHING_SEEN
+
     @asynccontextmanager
-    async def sending(self, gate: Gate | None = None) -> AsyncIterator["SendScope"]:
+    async def sending(
+        self, gate: Gate | None = None, witness: Witness | None = None
+    ) -> AsyncIterator["SendScope"]:
         """A scope whose events are one transaction, committed when the block ends without an error.
 
-        They go through `gate`, or else with whatever else waits for this worker's own writer.
+        They go through `gate`, or else with whatever else waits for this worker's own writer, and
+        are stamped with what the witness has seen by then.
         """
-        scope = SendScope(gate or self)
+        scope = SendScope(gate or self, witness)
         token = active_sender.set(scope)
         try:
             yield scope
@@ -175,12 +185,23 @@ class Outgate:
 class SendScope:
     """One request or tick: collects events until its end."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, witness: Witness | None = None) -> None:
+        self.witness = witness or Witness()
+        """What it has seen; events are stamped with it."""
         self._gate = gate
         self._outbox = gate.outbox()
         self._sent: list[Sent] = []
         self.position = Position()
         """Next offsets behind what was sent; empty before the commit."""
+
+    @property
+    def seen(self) -> Seen:
+        """What it has brought along and read, for the stamps of what it sends."""
+        return self.witness.seen
+
+    def saw(self, seen: Seen) -> None:
+        """Note what else it has seen; what is sent from here on says so."""
+        self.witness.saw(seen)
 
     def key_in_hand(self) -> bytes | None:
         """There is no event in hand here."""
@@ -188,7 +209,7 @@ class SendScope:
 
     async def send(self, topic: Topic[Any, Any], **event: Any) -> Sent:
         """Collect an event for the transaction at the end of the scope. Raises: RecordTooLarge."""
-        sent = Sent(_add(self._gate, self._outbox, topic, **event))
+        sent = Sent(_add(self._gate, self._outbox, topic, self.witness.stamp, **event))
         self._sent.append(sent)
         return sent
 
@@ -203,6 +224,8 @@ class DirectSender:
     """Sends each event in a transaction of its own; for tasks, which have no end to commit at."""
 
     def __init__(self, gate: Outgate) -> None:
+        self.witness = Witness()
+        """What the task has read and sent; events are stamped with it."""
         self._gate = gate
 
     def key_in_hand(self) -> bytes | None:
@@ -212,8 +235,10 @@ class DirectSender:
     async def send(self, topic: Topic[Any, Any], **event: Any) -> Sent:
         """Send an event; it is durable and visible when this returns. Raises: LogError, RecordTooLarge."""
         outbox = self._gate.outbox()
-        sent = Sent(_add(self._gate, outbox, topic, **event))
-        sent.settle(await self._gate.commit(outbox))
+        sent = Sent(_add(self._gate, outbox, topic, self.witness.stamp, **event))
+        position = await self._gate.commit(outbox)
+        self.witness.saw(self._gate.seen(position))
+        sent.settle(position)
         return sent
 
 
@@ -221,6 +246,7 @@ def _add(
     gate: Gate,
     outbox: Outbox,
     topic: Topic[Any, Any],
+    stamp: bytes,
     *,
     key: bytes | None,
     value: bytes | None,
@@ -232,7 +258,7 @@ def _add(
     event_id = fresh_event_id()
     outbox.add(
         topic,
-        Envelope(event_id, 0),
+        Envelope(event_id, 0, stamp=stamp),
         key=key,
         value=value,
         type_name=type_name,

@@ -1,8 +1,9 @@
 """What a request asks of the position of its answer, as its headers say it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -27,6 +28,7 @@ _ATTRIBUTES = b"; Path=/; HttpOnly; SameSite=Lax"
 _NO_COOKIE: RawHeader = (b"set-cookie", _COOKIE_NAME + b"=; Max-Age=0" + _ATTRIBUTES)
 _EVENTUAL, _AT_LEAST, _LATEST = b"eventual", b"at-least", b"latest"
 _PREFERENCE = re.compile(rb'(?:"(?:[^"\\]|\\.)*"|[^,"])+')
+_COOKIES = re.compile(rb"[;,]")
 _SECONDS = re.compile(rb"\d{1,9}(?:\.\d{1,9})?")
 _BAD_LEVEL = bad_request("Headrace-Consistency is one of eventual, at-least and latest.")
 
@@ -36,7 +38,9 @@ class Asked:
     """What an answer must contain, and how long may be waited for it."""
 
     token: Token | None = None
-    """What it must contain; None: nothing."""
+    """What the request brings along."""
+    is_eventual: bool = False
+    """Whether the answer is wanted at once, whatever the token names."""
     is_latest: bool = False
     """Whether it must contain all that is in the log when the request arrives."""
     wait_s: float = 0.0
@@ -50,7 +54,16 @@ class Asked:
     @property
     def may_wait(self) -> bool:
         """Whether there is anything that could be waited for."""
-        return self.token is not None or self.is_latest
+        return self.is_latest or self.demanded is not None
+
+    @property
+    def demanded(self) -> Token | None:
+        """What the answer must contain; None: nothing."""
+        return None if self.is_eventual else self.token
+
+    def for_token(self, token: Token) -> "Asked":
+        """The same level and wait, for another token."""
+        return replace(self, token=token, is_cookie=False)
 
     def without_cookie(self) -> "Asked":
         """The same for a cookie that leads nowhere."""
@@ -68,16 +81,20 @@ class Asked:
         return b"set-cookie", _COOKIE_NAME + b"=" + text + _ATTRIBUTES
 
 
-def carrying(asked: Asked, send: Send) -> Send:
-    """A `send` that puts the position of another worker's answer into the client's cookie, too."""
+asked_in_hand: ContextVar[Asked] = ContextVar("asked_in_hand")
+"""What the request asks for that a route answers."""
+
+
+def carrying(asked: Asked, send: Send, *, is_read: bool) -> Send:
+    """A `send` that puts the position of an answer made elsewhere into the client's cookie, too."""
 
     async def carry(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = dict(message["headers"])
-            if message["status"] == 409 and asked.is_cookie:
+            if is_read and message["status"] == 409 and asked.is_cookie:
                 # It leads nowhere, and a person can do nothing about it.
                 message = {**message, "headers": [*message["headers"], _NO_COOKIE]}
-            elif POSITION in headers:
+            elif POSITION in headers and not headers.get(b"set-cookie", b"").startswith(_COOKIE_NAME):
                 cookie = asked.cookie(Token.parse(headers[POSITION].decode("latin-1")))
                 if cookie is not None:
                     message = {**message, "headers": [*message["headers"], cookie]}
@@ -87,25 +104,40 @@ def carrying(asked: Asked, send: Send) -> Send:
 
 
 def asked_by(noted: Mapping[bytes, bytes], settings: Settings) -> Asked | Problem | None:
-    """What these headers ask for, the problem with them, or None: whatever there is."""
+    """What these headers ask of a read, the problem with them, or None: whatever there is."""
+    if not settings.http_position_cookie and ASKING.isdisjoint(noted):
+        return None
+    asked = brought_by(noted, settings)
+    return asked if isinstance(asked, Problem) or asked.may_wait or asked.sets_cookie else None
+
+
+def asking_headers(headers: Iterable[RawHeader]) -> Mapping[bytes, bytes]:
+    """The headers in which a request may say what it asks for; fields of one name as one."""
+    noted: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name in ASKING or name == COOKIE:
+            between = b"; " if name == COOKIE else b", "
+            noted[name] = noted[name] + between + value if name in noted else value
+    return noted
+
+
+def brought_by(noted: Mapping[bytes, bytes], settings: Settings) -> Asked | Problem:
+    """What a request brings along, and asks for; or the problem with it."""
     level = noted.get(CONSISTENCY)
     if level not in (None, _EVENTUAL, _AT_LEAST, _LATEST):
         return _BAD_LEVEL
-    sets_cookie = settings.http_position_cookie
-    if level == _EVENTUAL:
-        return Asked(sets_cookie=True) if sets_cookie else None
     try:
         token = Token.parse(noted[POSITION].decode("latin-1")) if POSITION in noted else None
     except MalformedToken as error:
         return problem_of(error)
+    sets_cookie = settings.http_position_cookie
     is_cookie = token is None and sets_cookie
     if is_cookie:
         token = token_in_cookie(noted.get(COOKIE, b""))
-    if token is None and level != _LATEST:
-        return Asked(sets_cookie=True) if sets_cookie else None
     preferred_s = _preferred_s(noted.get(PREFER), settings.read_wait_max_s)
     return Asked(
         token=token,
+        is_eventual=level == _EVENTUAL,
         is_latest=level == _LATEST,
         wait_s=min(settings.read_wait_s, settings.read_wait_max_s) if preferred_s is None else preferred_s,
         preferred_s=preferred_s,
@@ -116,7 +148,7 @@ def asked_by(noted: Mapping[bytes, bytes], settings: Settings) -> Asked | Proble
 
 def token_in_cookie(cookies: bytes) -> Token | None:
     """The token that a browser brings back; one that cannot be read is none."""
-    for pair in cookies.split(b";"):
+    for pair in _COOKIES.split(cookies):
         name, _, value = pair.strip().partition(b"=")
         if name == _COOKIE_NAME:
             try:

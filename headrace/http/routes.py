@@ -11,8 +11,10 @@ from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
 from headrace.events.position import Position
+from headrace.events.seen import NOTHING_SEEN, Seen
 from headrace.events.trace import active_trace, trace_of_request
 from headrace.flow.requests.reception import Claim
+from headrace.http.consistency import Asked, asked_in_hand, asking_headers, brought_by, carrying
 from headrace.http.idempotency import KeyedRequests, recordable
 from headrace.http.peers.hop import Hop
 from headrace.http.problems import CLOSE, Problem, bad_request, method_not_allowed, problem_of
@@ -80,6 +82,11 @@ class UserRoutes:
         key = self._keyed.key(scope)
         if isinstance(key, Problem):
             return await key.send(send)
+        asked = brought_by(asking_headers(scope["headers"]), self._source.settings)
+        if isinstance(asked, Problem):
+            return await asked.send(send)
+        if asked.sets_cookie:
+            send = carrying(asked, send, is_read=False)
         # The body is read before the endpoint runs: a slow client holds no transaction open.
         try:
             async with asyncio.timeout(self._body_timeout_s):
@@ -92,31 +99,41 @@ class UserRoutes:
             return await body.send(send)
         request = Request(scope, _replaying(body, receive))
         if key is not None:
-            handle = partial(self._committed, endpoint, request)
+            handle = partial(self._committed, endpoint, request, asked)
             return await self._keyed.respond(key, handle, scope, body, receive, send)
         try:
-            response = await self._committed(endpoint, request)
+            response = await self._committed(endpoint, request, asked)
         except Exception as error:  # noqa: BLE001  (it is mapped to an answer, and logged there)
             return await problem_of(error).send(send)
         await response(scope, receive, send)
         return response.status_code
 
-    async def _committed(self, endpoint: Endpoint, request: Request, claim: Claim | None = None) -> Response:
+    async def _committed(
+        self, endpoint: Endpoint, request: Request, asked: Asked, claim: Claim | None = None
+    ) -> Response:
         if active_trace.get() is None:
             active_trace.set(trace_of_request(request.scope["headers"]))
-        async with self._source.sending(claim) as sent:
-            response = await endpoint(request)
-            if not isinstance(response, Response):
-                raise TypeError(f"{request.url.path} returned {type(response).__name__}, not a Response")
-            if claim is not None:
-                claim.answer = recordable(response, self._token)
-        token = self._token(sent.position)
+        # Whatever cannot be believed is refused before the endpoint runs; a stamp must be true.
+        asked, vouched = await self._source.waits.vouched(asked)
+        brought = NOTHING_SEEN if asked.token is None else asked.token.seen
+        in_hand = asked_in_hand.set(asked)
+        try:
+            async with self._source.sending(claim, vouched) as sent:
+                response = await endpoint(request)
+                if not isinstance(response, Response):
+                    raise TypeError(f"{request.url.path} returned {type(response).__name__}, not a Response")
+                if claim is not None:
+                    claim.answer = recordable(response, partial(self._token, brought.merge(sent.seen)))
+        finally:
+            asked_in_hand.reset(in_hand)
+        token = self._token(brought.merge(sent.seen), sent.position)
         if token is not None:
             response.headers["Headrace-Position"] = token
         return response
 
-    def _token(self, position: Position) -> str | None:
-        return token_bytes(position, self._source.catalog).decode() if position else None
+    def _token(self, seen: Seen, position: Position) -> str | None:
+        """What was brought, read and sent, as one; None for nothing."""
+        return token_bytes(position, self._source.catalog, seen).decode() if position or seen else None
 
 
 async def read_body(receive: Receive, length: bytes | None, bytes_max: int) -> bytes | Problem | None:

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from headrace.events.key import KeyCodec
 from headrace.events.partitioner import Partitioner
 from headrace.events.position import Catalog, Position
+from headrace.events.seen import NOTHING_SEEN, Seen
 from headrace.flow.members import Peer
 from headrace.flow.outgate import Gate
 from headrace.flow.requests.reception import Reception
@@ -82,6 +83,10 @@ class Sent(Protocol):
     def position(self) -> Position:
         """Next offsets behind what was sent; empty when nothing was."""
 
+    @property
+    def seen(self) -> Seen:
+        """What it has brought along and read."""
+
 
 class ReadSource(Protocol):
     """A running worker as its HTTP server sees it. All of it is safe to call at any time of its life."""
@@ -126,8 +131,13 @@ class ReadSource(Protocol):
     def views(self) -> Sequence[PartitionView]:
         """Every partition this worker owns, by group and partition."""
 
-    def sending(self, gate: Gate | None = None) -> AbstractAsyncContextManager[Sent]:
-        """A scope in which `send` collects into one transaction, committed at its end through `gate`."""
+    def sending(
+        self, gate: Gate | None = None, seen: Seen = NOTHING_SEEN
+    ) -> AbstractAsyncContextManager[Sent]:
+        """A scope in which `send` collects into one transaction, committed at its end through `gate`.
+
+        What it sends says that its sender has seen as much, and what is read in it.
+        """
 
     @property
     def teller(self) -> Teller | None:

@@ -17,7 +17,7 @@ from headrace.settings import Settings
 from headrace.tables.view import PartitionView
 
 _LAST_LOOK_S = 0.25
-"""How long the log is asked what is in the way, when a wait was in vain."""
+"""How long the log is asked by who does not want to wait, or has waited in vain: for what is in the way."""
 _UNPROVEN_MAX = 32
 """So many components are listed by name; that there are more is said."""
 _CUT = "cut"
@@ -55,7 +55,6 @@ class Waits:
     def __init__(self, inquiry: Inquiry, settings: Settings, clock: Clock) -> None:
         self.room = WaitingRoom(clock, settings.read_waiters_max)
         self._inquiry = inquiry
-        self._settings = settings
 
     # --- reads
 
@@ -92,7 +91,8 @@ class Waits:
         self, asked: Asked, views: Sequence[PartitionView], patience: Patience
     ) -> Mapping[TopicPartition, int]:
         """What is still missing when the time is over; empty: nothing."""
-        claims = await self._claims(asked.token, patience) if asked.token is not None else ()
+        token = asked.demanded
+        claims = await self._claims(token, patience) if token is not None else ()
         needed = Position({claim.place: claim.offset_next for claim in claims})
         doubt = self._doubt([c for c in claims if not self._is_borne_out(c, views)], patience)
         if asked.is_latest:
@@ -152,19 +152,31 @@ class Waits:
 
     # --- whether a token is true
 
-    async def vouched(self, token: Token) -> Seen:
-        """The part of a token that the log bears out, flagged as cut where something is left out.
+    def note(self, position: Position) -> None:
+        """Take in what was committed from here: of that the log need not be asked."""
+        self._inquiry.note(position)
 
-        Raises: ForeignToken, UntrueToken, TooManyWaiters.
+    async def vouched(self, asked: Asked) -> tuple[Asked, Seen]:
+        """What a request brings along, and the part of it that the log bears out, for stamps.
+
+        The part is flagged as cut where something is left out. A cookie that leads nowhere is left
+        out of both. Raises: ForeignToken, UntrueToken, TooManyWaiters.
         """
-        with Patience(self.room, self._settings.read_wait_s) as patience:
-            claims = await self._claims(token, patience)
-            doubt = self._doubt([c for c in claims if not self._is_borne_out(c, ())], patience)
-            if doubt is not None:
-                await patience.until_answered(doubt.answer)
-                doubt.check()
+        if asked.token is None:
+            return asked, NOTHING_SEEN
+        try:
+            with Patience(self.room, max(asked.wait_s, _LAST_LOOK_S)) as patience:
+                claims = await self._claims(asked.token, patience)
+                doubt = self._doubt([c for c in claims if not self._is_borne_out(c, ())], patience)
+                if doubt is not None:
+                    await patience.until_answered(doubt.answer)
+                    doubt.check()
+        except PositionError:
+            if not asked.is_cookie:
+                raise
+            return asked.without_cookie(), NOTHING_SEEN
         known = {c.print_: c.offset_next for c in claims if self._is_borne_out(c, ())}
-        return Seen(known, is_cut=token.seen.is_cut or len(known) < len(token.seen))
+        return asked, Seen(known, is_cut=asked.token.seen.is_cut or len(known) < len(asked.token.seen))
 
     async def _claims(self, token: Token, patience: Patience) -> Sequence[Claim]:
         """What a token says of topics that are known. Raises: ForeignToken, UntrueToken."""
@@ -203,7 +215,7 @@ class Waits:
 
     def headers(self, asked: Asked, views: Sequence[Standing]) -> list[RawHeader]:
         """What an answer from these partitions, as they are now, says of what was asked."""
-        unproven = self.unproven(asked.token, views) if asked.token is not None else ()
+        unproven = self.unproven(asked.demanded, views) if asked.demanded is not None else ()
         return self.stated(asked, unproven, self._token(views) if asked.sets_cookie else None)
 
     def stated(self, asked: Asked, unproven: Sequence[str], token: Token | None) -> list[RawHeader]:

@@ -49,6 +49,11 @@ class Inquiry:
         """Whether the partition is known to reach up to before this offset."""
         return self._ends.get(place, 0) >= offset
 
+    def note(self, ends: Mapping[TopicPartition, int]) -> None:
+        """Take in how far partitions reach, as whoever has appended to them was told."""
+        for place, end in ends.items():
+            self._ends[place] = max(end, self._ends.get(place, 0))
+
     def ranges(self, places: Collection[TopicPartition]) -> "asyncio.Future[Ranges]":
         """What these partitions hold, asked after this call; those that are not there are left out.
 
@@ -73,8 +78,7 @@ class Inquiry:
                 except LogError as error:
                     answer.set_exception(error)
                     continue
-                for place, held in found.items():
-                    self._ends[place] = max(held.end, self._ends.get(place, 0))
+                self.note({place: held.end for place, held in found.items()})
                 answer.set_result(found)
         finally:
             self._asking = None

@@ -13,6 +13,7 @@ from headrace.errors import HeadraceError, Unavailable
 from headrace.events.key import key_codec
 from headrace.events.partitioner import Partitioner
 from headrace.events.position import Position, TopicPartition
+from headrace.events.seen import NOTHING_SEEN, Seen
 from headrace.flow.members import Peer
 from headrace.flow.outgate import Gate
 from headrace.flow.requests.reception import Reception
@@ -42,6 +43,8 @@ class Outbox:
     def __init__(self) -> None:
         self.pending: list[str] = []
         self.position = Position()
+        self.seen = NOTHING_SEEN
+        """What the request has brought along, as far as it is believed."""
 
 
 class Questioned(SimulatedCluster):
@@ -173,12 +176,15 @@ class Service:
         assert self._outbox is not None
         self._outbox.pending.append(event)
 
-    def sending(self, gate: Gate | None = None) -> AbstractAsyncContextManager[Sent]:
-        return self._sending()
+    def sending(
+        self, gate: Gate | None = None, seen: Seen = NOTHING_SEEN
+    ) -> AbstractAsyncContextManager[Sent]:
+        return self._sending(seen)
 
     @asynccontextmanager
-    async def _sending(self) -> AsyncIterator[Sent]:
+    async def _sending(self, seen: Seen) -> AsyncIterator[Sent]:
         outbox = self._outbox = Outbox()
+        outbox.seen = seen
         yield outbox
         if self.commit_failure is not None:
             raise self.commit_failure

@@ -117,7 +117,7 @@ class Fan:
         waits = self._source.waits
         asked = await waits.reach(asked, views)
         taken = await self._reader.read(views, wanted, lambda part: part)
-        unproven = waits.unproven(asked.token, taken.frozen) if asked.token is not None else ()
+        unproven = waits.unproven(asked.demanded, taken.frozen) if asked.demanded is not None else ()
         token = Token.of(taken.position, self._source.catalog, taken.seen)
         return _Share(taken.result, token, unproven)
 

@@ -56,6 +56,6 @@ class RoutedReads:
             asked = self._source.waits.tolerated(asked)
             if asked.is_cookie and asked.token is not None:
                 headers.append((POSITION, asked.token.text().encode()))
-            send = carrying(asked, send)
+            send = carrying(asked, send, is_read=True)
         wait_s = asked.wait_s if asked is not None else 0.0
         return Request(scope["method"], target, headers, b"", kind), wait_s, send
