@@ -18,7 +18,9 @@ from headrace.settings import SECRETS, Settings
 PREFIX = "HEADRACE_"
 FILE_NAME = "headrace.toml"
 
-OTHER_NAMES = frozenset({"HEADRACE_KAFKA_LIB", "HEADRACE_TEST_MUTATIONS", "HEADRACE_TEST_TOPOLOGIES"})
+OTHER_NAMES = frozenset(
+    {"HEADRACE_KAFKA_LIB", "HEADRACE_TEST_MUTATIONS", "HEADRACE_TEST_PAIRS", "HEADRACE_TEST_TOPOLOGIES"}
+)
 """Names in the environment that are ours, or our Makefile's and tests', but no settings."""
 
 _HIDDEN = "(hidden)"
