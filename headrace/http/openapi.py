@@ -8,7 +8,7 @@ from typing import Any, get_args, get_origin
 
 import msgspec
 
-from headrace.http.source import ReadSource, ServedTable, UserRoute
+from headrace.http.source import SAFE_METHODS, ReadSource, ServedTable, UserRoute
 
 _REF = "#/components/schemas/{name}"
 _PARAMETER = re.compile(r"\{(\w+)(?::(\w+))?\}")
@@ -59,6 +59,12 @@ _HEADERS: dict[str, Any] = {
 }
 
 
+_NAMING: dict[str, Any] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "schema": {"type": "string", "maxLength": 255},
+    "description": "Names the request: for 24 hours a repeat is given the first answer and does nothing.",
+}
 _ASKING: list[dict[str, Any]] = [
     {
         "name": "Headrace-Position",
@@ -236,6 +242,8 @@ def _endpoint(route: UserRoute, method: str) -> dict[str, Any]:
         {"name": name, "in": "path", "required": True, "schema": _CONVERTERS.get(kind, {"type": "string"})}
         for name, kind in found
     ]
+    if method.upper() not in SAFE_METHODS:
+        parameters.append(_NAMING)
     body: dict[str, Any] = {"requestBody": {"content": {"*/*": {}}}} if method in _BODY_METHODS else {}
     return {
         **said,

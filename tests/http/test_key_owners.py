@@ -1,21 +1,20 @@
 """Requests with an Idempotency-Key across workers, failed commits and time."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import random
 from typing import Any
 
 import pytest
 
-from headrace.errors import CommitUnknown, HeadraceError, RecordTooLarge
-from headrace.events.position import TopicPartition
+from headrace.errors import CommitUnknown, Fenced, RecordTooLarge, Unavailable
 from headrace.flow.requests.answer import KEPT_MS, PARTITIONS
-from headrace.log.port import Append, Closing, Writer
 from headrace.log.simulated.cluster import SimulatedCluster
 from headrace.log.simulated.log import SimulatedLog
 from headrace.testing.virtual_clock import VirtualClock
 from tests.flow.mortal import LastingEngine
+from tests.http.interrupted import InterruptedLog
 from tests.http.till import ONE, TWO, Till, asking, facts, key, post_again, tombstones, until_settled, worker
-from tests.service import running
+from tests.service import Service, running
 
 
 @pytest.fixture
@@ -83,44 +82,9 @@ async def test_a_worker_that_stood_still_cannot_commit_a_second_time(till: Till)
 # --- commits that fail
 
 
-class Interrupted:
-    """A log whose commits can be made to fail, before or after they take effect."""
-
-    def __init__(self) -> None:
-        self.log = SimulatedLog()
-        self.error: HeadraceError | None = None
-        self.takes_effect = True
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.log, name)
-
-    async def writer(self, transactional_id: str) -> Writer:
-        writer = await self.log.writer(transactional_id)
-        return _Interrupted(self, writer) if "-requests-" in transactional_id else writer
-
-
-class _Interrupted:
-    def __init__(self, log: Interrupted, writer: Writer) -> None:
-        self._log = log
-        self._writer = writer
-
-    async def commit(
-        self, appends: Sequence[Append], closing: Closing | None = None
-    ) -> Mapping[TopicPartition, int]:
-        error, self._log.error = self._log.error, None
-        if error is None or self._log.takes_effect:
-            ends = await self._writer.commit(appends, closing)
-        if error is not None:
-            raise error
-        return ends
-
-    async def close(self) -> None:
-        await self._writer.close()
-
-
 @pytest.mark.parametrize("takes_effect", [True, False])
 async def test_a_repeat_after_an_unknown_outcome_is_told_the_truth(till: Till, takes_effect: bool) -> None:
-    log = Interrupted()
+    log = InterruptedLog()
     async with worker(till, log) as (service, http):
         log.error, log.takes_effect = CommitUnknown("no answer"), takes_effect
         unknown = await http.post("/buys", json=ONE, headers=key())
@@ -135,7 +99,7 @@ async def test_a_repeat_after_an_unknown_outcome_is_told_the_truth(till: Till, t
 
 
 async def test_who_waited_for_an_unknown_outcome_is_told_so_and_not_handled(till: Till) -> None:
-    log = Interrupted()
+    log = InterruptedLog()
     async with worker(till, log) as (_, http):
         till.may_answer.clear()
         first = post_again(http)
@@ -148,7 +112,7 @@ async def test_who_waited_for_an_unknown_outcome_is_told_so_and_not_handled(till
 
 
 async def test_a_record_that_is_refused_stops_nobody_else(till: Till) -> None:
-    log = Interrupted()
+    log = InterruptedLog()
     async with worker(till, log) as (service, http):
         log.error, log.takes_effect = RecordTooLarge("too large"), False
         assert (await http.post("/buys", json=ONE, headers=key())).status_code == 413
@@ -181,6 +145,44 @@ async def test_a_disk_that_fails_behind_a_commit_loses_no_answer(till: Till) -> 
         again = await http.post("/buys", json=ONE, headers=key())
     assert (again.status_code, again.headers["Idempotent-Replayed"]) == (201, "true")
     assert await till.bought(log) == [100]
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_whatever_fails_every_request_is_handled_once_and_repeated_as_it_was(
+    till: Till, seed: int
+) -> None:
+    """Two workers; commits fail or are unknown, owners are fenced, one worker is replaced half-way."""
+    fate, cluster = random.Random(seed), SimulatedCluster()
+    logs = [InterruptedLog(cluster), InterruptedLog(cluster), InterruptedLog(cluster)]
+    firsts: dict[str, Any] = {}
+    async with running(till.app, log=logs[0]) as one:
+        async with running(till.app, log=logs[1]) as two:
+            for number in range(25):
+                firsts[str(number)] = await _persist([one, two], logs, str(number), fate)
+        async with running(till.app, log=logs[2]) as three:
+            for name, first in firsts.items():
+                assert await _persist([one, three], logs, name, fate) == first
+    assert len(await till.bought(logs[0])) == 25
+
+
+async def _persist(workers: list[Service], logs: list[InterruptedLog], name: str, fate: random.Random) -> Any:
+    """Send a request to anybody until it is answered, while commits fail and owners are fenced."""
+    for _ in range(10_000):
+        log = fate.choice(logs)
+        log.error = fate.choice(FAILURES)
+        log.takes_effect = isinstance(log.error, CommitUnknown) and fate.random() < 0.5
+        if fate.random() < 0.1:
+            await log.log.writer(f"till-requests-{fate.randrange(PARTITIONS)}")
+        async with asking(fate.choice(workers).runtime) as http:
+            answer = await http.post("/buys", json=ONE, headers=key(name))
+        if answer.status_code == 201:
+            return facts(answer)
+        assert answer.status_code == 503, answer.text
+        await asyncio.sleep(0)
+    raise AssertionError(f"{name} was never answered")
+
+
+FAILURES = (None, None, CommitUnknown("no answer"), Unavailable("cut"), Fenced("taken over"))
 
 
 # --- time

@@ -125,7 +125,9 @@ async def test_routes_are_described_by_their_docstrings() -> None:
     greeting = document["paths"]["/greet/{name}"]
     assert set(greeting) == {"get", "post"}
     assert (greeting["get"]["summary"], greeting["get"]["description"]) == ("Greet somebody.", "By name.")
-    assert document["paths"]["/orders/{number}"]["delete"]["parameters"][0]["schema"] == {"type": "integer"}
+    number, key = document["paths"]["/orders/{number}"]["delete"]["parameters"]
+    assert number["schema"] == {"type": "integer"}
+    assert (key["name"], key["in"]) == ("Idempotency-Key", "header")
 
 
 async def test_it_follows_the_authentication_setting() -> None:

@@ -86,6 +86,16 @@ async def use() -> None:
     assert_type(scope.position, headrace.Position)
 
 
+async def ask() -> None:
+    """What clients do."""
+    async with headrace.Client("http://one", "http://two", timeout=1.0) as client:
+        assert_type((await client.get("/balances/1")).status_code, int)
+        assert_type(client.position, str | None)
+        assert_type(client.session, headrace.Session)
+    with headrace.SyncClient("http://one", position="token") as blocking:
+        assert_type(blocking.post("/baskets", json={}).status_code, int)
+
+
 async def misuse() -> None:
     """What a type checker refuses; each needless ignore is an error of its own."""
     balances["1"] = Balance()  # type: ignore[index]

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from headrace.errors import KeyReused, NotOwner
+from headrace.errors import KeyReused, StillRecovering
 from headrace.events.partitioner import Partitioner
 from headrace.events.position import Position
 from headrace.flow.figures import RequestFigures
@@ -80,12 +80,12 @@ class Reception:
         """The request in the caller's hand, or its recorded answer; another one of its key is waited for.
 
         What was not committed when the block ends is given up: nothing is recorded of it.
-        Raises: KeyReused, NotOwner, StoreCorrupt, and what the request that was waited for met.
+        Raises: KeyReused, StillRecovering, NotOwner, StoreCorrupt, and what the one waited for has met.
         """
         partition = self.partition(key)
         desk = self._desks.get(partition)
         if desk is None:
-            raise NotOwner(f"requests of partition {partition} are not taken by this worker now")
+            raise StillRecovering(f"partition {partition} of the recorded requests is being taken over")
         try:
             in_hand = await desk.claim(key, fingerprint)
         except KeyReused:
