@@ -24,7 +24,7 @@ from headrace.http.waiting import Waits
 from headrace.http.whiteboard.board import AgentCard, Board, TableCard, TopicCard
 from headrace.http.whiteboard.survey import partition_card
 from headrace.log.inquiry import Inquiry
-from headrace.log.port import OffsetRange, TopicSpec, catalog
+from headrace.log.port import OffsetRange, TopicInfo, TopicSpec, catalog
 from headrace.log.simulated.cluster import SimulatedCluster
 from headrace.log.simulated.log import SimulatedLog
 from headrace.settings import Settings
@@ -64,6 +64,16 @@ class Questioned(SimulatedCluster):
         return held._replace(stable=self.open_at.get(place, held.stable))
 
 
+class CountedLog(SimulatedLog):
+    """Counts how often all topics are asked for."""
+
+    listings = 0
+
+    async def topics(self) -> Sequence[TopicInfo]:
+        self.listings += 1
+        return await super().topics()
+
+
 class Service:
     """One worker that owns all partitions of its group; rows are put where an agent would put them."""
 
@@ -86,7 +96,7 @@ class Service:
         infos = self.cluster.provision(
             [TopicSpec(name=INPUT, partitions=partitions), TopicSpec(name="out", partitions=1)]
         )
-        log = SimulatedLog(self.cluster)
+        log = self.simulated = CountedLog(self.cluster)
         self.catalog = catalog(log, infos)
         self.inquiry = Inquiry(log, clock)
         self.inquiry.know(infos.values())
