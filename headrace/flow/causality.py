@@ -139,13 +139,14 @@ class TaskSeen:
 
     def sealed(self, inputs: Mapping[str, InputPosition]) -> tuple[bytes, Seen]:
         """What a unit that ends at these positions contains beyond them, for its record and for readers."""
-        changed = self._look_at_followed()
+        self.look_at_followed()
+        changed = False
         for topic in self._inputs:
             learnt, end = self._learnt[topic], inputs[topic].offset_next
             while learnt and learnt[0][0] < end:
                 _, print_, seen = learnt.popleft()
                 changed = self._note(self._others, print_, seen) or changed
-        if changed or self._record is None or self._record[1].is_cut != self._is_cut:
+        if self._record is None or changed or self._record[1].is_cut != self._is_cut:
             offsets = {p: int.from_bytes(o, "big") for p, o in (*self._floor.items(), *self._others.items())}
             # Readers and the record get the same: what is cut here is unproven there.
             seen_ = Seen(offsets, is_cut=self._is_cut).within(COMPONENTS_MAX)
@@ -159,8 +160,7 @@ class TaskSeen:
             self._stamp = b""
             if self._learnt[topic]:
                 self._tell(topic, offset + 1)
-        if self._followed and self._look_at_followed():
-            self._stamp = b""
+        self.look_at_followed()
         if not self._stamp:
             self._stamp = self._encode()
         return self._stamp
@@ -177,16 +177,14 @@ class TaskSeen:
         front = self._front[topic].to_bytes(8, "big")
         return max(front, self._floor[print_]) if print_ in self._floor else front
 
-    def _look_at_followed(self) -> bool:
-        """Take in where the global tables are; whether any has moved on."""
-        changed = False
+    def look_at_followed(self) -> None:
+        """Take in how far the global tables are; to be called in the loop turn in which one is read."""
         for index, followed in enumerate(self._followed):
             if followed.version != self._versions[index]:
                 self._versions[index] = followed.version
                 self._is_cut = self._is_cut or followed.seen.is_cut
                 self._take_in(self._catalog.seen(followed.position).merge(followed.seen).items())
-                changed = True
-        return changed
+                self._stamp, self._record = b"", None
 
     def _take_in(self, components: Iterable[tuple[Print, int]]) -> None:
         own = self._inputs.values()

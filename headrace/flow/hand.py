@@ -92,9 +92,19 @@ class Hand:
         view = self._followed.get(table.group)
         if view is None or not isinstance(table, GlobalTable):
             return None
-        rows = FollowedRows(table, view, reader=self.group.name, cache_rows_max=self._cache_rows_max)
+        rows = FollowedRows(
+            table,
+            view,
+            reader=self.group.name,
+            cache_rows_max=self._cache_rows_max,
+            on_look=self._look_at_followed,
+        )
         self._followed_rows[table] = rows
         return rows
+
+    def _look_at_followed(self) -> None:
+        if self.seen is not None:
+            self.seen.look_at_followed()
 
     def take(self, run: AgentRun) -> None:
         """An agent begins a run of events."""

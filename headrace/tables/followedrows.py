@@ -1,6 +1,6 @@
 """The rows of a global table inside a task of another group: committed ones, of all partitions."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from headrace.errors import GlobalRecovering, HeadraceError, NotOwner, OutsideAgent, StillRecovering
@@ -16,9 +16,17 @@ class FollowedRows:
     """
 
     def __init__(
-        self, table: GlobalTable[Any, Any], followed: GlobalView, *, reader: str, cache_rows_max: int
+        self,
+        table: GlobalTable[Any, Any],
+        followed: GlobalView,
+        *,
+        reader: str,
+        cache_rows_max: int,
+        on_look: Callable[[], object],
     ) -> None:
         self.table = table
+        self._on_look = on_look
+        """Told before a version is read: what was read counts as seen, also when the view closes after it."""
         self._followed = followed
         self._reader = reader
         self._cached: dict[Any, Any] = {}
@@ -31,7 +39,7 @@ class FollowedRows:
         followed = self._followed
         if followed.version != self._version or len(self._cached) > self._cache_rows_max:
             self._cached.clear()
-            self._version = followed.version
+            self._look()
         value = self._cached.get(key, self)
         if value is self:
             table = self.table
@@ -56,11 +64,18 @@ class FollowedRows:
         """Every row of all partitions, in key order; decoded afresh. Raises: GlobalRecovering."""
         table = self.table
         prefix, size = table.row_prefix, len(table.row_prefix)
+        if self._followed.version != self._version:
+            self._cached.clear()
+            self._look()
         try:
             for key, raw in self._followed.scan(prefix, prefix[:-1] + b"\1"):
                 yield table.keys.from_store(key[size:]), table.values.decoded(raw)
         except (StillRecovering, NotOwner) as error:
             raise self._recovering(error) from error
+
+    def _look(self) -> None:
+        self._version = self._followed.version
+        self._on_look()
 
     def _recovering(self, error: HeadraceError) -> GlobalRecovering:
         return GlobalRecovering(f"global table {self.table.name} cannot be read: {error.what}")
