@@ -242,6 +242,9 @@ READS = Metric(
 READ_TIME = Metric(
     "headrace_read_seconds", Kind.HISTOGRAM, "seconds", ("table", "read"), "Time that these reads took."
 )
+READS_WAITING = Metric(
+    "headrace_reads_waiting", Kind.GAUGE, "requests", (), "Requests that wait for a position."
+)
 HOP_TIME = Metric(
     "headrace_hop_seconds",
     Kind.HISTOGRAM,

@@ -80,8 +80,8 @@ async def _in_slices(parts: Iterator[bytes]) -> bytes:
     return b"".join(done)
 
 
-def request_samples(meters: Iterable[Meter]) -> Iterator[Sample]:
-    """What these meters have counted: all of it together, and the reads by table."""
+def request_samples(meters: Iterable[Meter], *, waiting: int) -> Iterator[Sample]:
+    """What these meters have counted: all of it together, and the reads by table; and how many wait."""
     answers: dict[int, int] = {}
     times = Histogram()
     for meter in meters:
@@ -95,6 +95,7 @@ def request_samples(meters: Iterable[Meter]) -> Iterator[Sample]:
     for status, number in sorted(answers.items()):
         yield Sample(declared.REQUESTS, (str(status),), number)
     yield Sample(declared.REQUEST_TIME, (), times)
+    yield Sample(declared.READS_WAITING, (), waiting)
 
 
 def _renderer(
@@ -120,7 +121,11 @@ def _renderer(
 
     def render() -> Iterator[bytes]:
         # All samples are of one turn of the loop; only writing them down may take several.
-        samples = [*source.figures(), *request_samples(meters), *hops.samples()]
+        samples = [
+            *source.figures(),
+            *request_samples(meters, waiting=len(source.waits.room)),
+            *hops.samples(),
+        ]
         for family in _families(samples):
             yield generate_latest(One(family))
         yield generate_latest(process)

@@ -286,6 +286,13 @@ async def test_a_client_that_goes_away_leaves_nothing_behind() -> None:
     assert (len(world.service.waits.room), world.clock.timers) == (0, 0)
 
 
+async def test_how_many_wait_is_a_metric() -> None:
+    world = Waiting()
+    world.service.append(world.view.partition, 5)
+    async with world.asking(at_least(world.token(5))), world.asking(LATEST), client(world.service) as http:
+        assert "headrace_reads_waiting 2.0" in (await http.get("/metrics")).text.splitlines()
+
+
 async def test_no_more_than_so_many_wait_at_once() -> None:
     world = Waiting(Settings(http="127.0.0.1:0", read_waiters_max=1))
     world.service.append(world.view.partition, 5)

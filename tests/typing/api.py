@@ -1,5 +1,6 @@
 """What a user's type checker infers; checked by mypy, never run."""
 
+from collections.abc import Sequence
 from typing import assert_type
 
 import msgspec
@@ -84,6 +85,7 @@ async def use() -> None:
     async with app.sending() as scope:
         await baskets.send(key=1, value=None)
     assert_type(scope.position, headrace.Position)
+    assert_type(await app.reached(balances, 1), Sequence[str])
 
 
 async def ask() -> None:

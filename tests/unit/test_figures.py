@@ -57,7 +57,10 @@ def values() -> dict[tuple[str, tuple[str, ...]], float | Histogram]:
     read = Meter("balances", "key")
     read.count(200, 0.001)
     followed = [half_restored_table()]
-    samples = [*run_samples(flow, views, gate, WORKER, followed, now_s=NOW_S), *request_samples([read])]
+    samples = [
+        *run_samples(flow, views, gate, WORKER, followed, now_s=NOW_S),
+        *request_samples([read], waiting=0),
+    ]
     hops = HopFigures()
     hops.failed(HopKind.READ, "TimeoutError")
     return {(sample.metric.name, sample.labels): sample.value for sample in (*samples, *hops.samples())}
