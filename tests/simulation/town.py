@@ -1,6 +1,7 @@
 """A topology alive: events from outside, stalls and troubles at seeded moments, and at last quiet."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
@@ -20,6 +21,7 @@ from headrace.testing.virtual_clock import VirtualClock
 from headrace.testing.worker import Worker
 from headrace.testing.world import PromiseBroken, World
 from tests.simulation.causes import Chronicle, Signal, read
+from tests.simulation.customers import Customer
 from tests.simulation.jumping import LoopClock
 from tests.simulation.stalls import StalledLog, Stalls, spells
 from tests.simulation.topology import Service, Topology
@@ -36,6 +38,7 @@ _LATE = (0.05, 0.05, 0.05, 0.4, 0.4, 0.9)
 _PATIENCE_S = 200.0
 _SHOWN_MAX = 3
 _LOOK_EVERY_S = 0.2
+_CUSTOMERS = (0, 0, 1, 2)
 _SIGNALS = (8, 28)
 _HOPS = (2, 4)
 
@@ -59,6 +62,10 @@ class Life:
     held: int
     """How many had to wait for it, as far as that was seen in passing."""
     troubles: int
+    orders: int
+    """Events that customers sent through routes."""
+    reads: int
+    """Rows that were to contain what their readers knew."""
     story: tuple[str, ...]
     """Line by line what happened, with its moment."""
 
@@ -80,6 +87,10 @@ class _StalledWorker(Worker):
         )  # fmt: skip
 
 
+class Stale(PromiseBroken):
+    """A read lacked what it was asked to contain."""
+
+
 class Town:
     """The five services on one log, under one clock."""
 
@@ -92,8 +103,17 @@ class Town:
         self._apps: dict[str, headrace.App] = {}
         self._troubles: list[Troubles] = []
         self._held: set[tuple[str, str, TopicPartition, int]] = set()
+        self._visits: Counter[Worker] = Counter()
         for service in topology.services:
             self._build(service)
+        rng = Random(f"customers {topology.seed}")
+        self._customers = [
+            Customer(
+                f"c{number}", lambda name: self._world.workers[self._apps[name]], watch=self.watch,
+                chronicle=self.chronicle, clock=self.clock, visits=self._visits, rng=rng,
+            )
+            for number in range(rng.choice(_CUSTOMERS))
+        ]  # fmt: skip
 
     def _build(self, service: Service) -> None:
         app = self._apps[service.name] = self.watch.app_of(service)
@@ -108,7 +128,10 @@ class Town:
         self._world.workers[app] = workers
         rng = Random(f"troubles {self.topology.seed} {service.name}")
         pace_s = _RESTLESS_S if service.is_restless else _CALM_S
-        self._troubles.append(Troubles(app, workers, self.clock, rng, tell=self.watch.tell, pace_s=pace_s))
+        troubles = Troubles(
+            app, workers, self.clock, rng, tell=self.watch.tell, pace_s=pace_s, visits=self._visits
+        )
+        self._troubles.append(troubles)
 
     def _stalls(self, service: Service, rng: Random) -> Stalls:
         partitions = self.topology.partitions
@@ -142,6 +165,8 @@ class Town:
             error.add_note("\n".join([*told, f"tell it again: {again}"]))
             raise
         finally:
+            for customer in self._customers:
+                await customer.go()
             for worker in self._world.all_workers():
                 await worker.end()
         return Life(
@@ -150,6 +175,8 @@ class Town:
             self.watch.depended,
             len(self._held),
             sum(each.count for each in self._troubles),
+            sum(each.orders for each in self._customers),
+            sum(each.waits for each in self._customers),
             tuple(self.watch.story),
         )
 
@@ -164,8 +191,13 @@ class Town:
                 tasks.create_task(each.go_on_until(BUSY_S), name=f"troubles of {name}")
                 for name, each in zip(self._apps, self._troubles, strict=True)
             ]
-            await asyncio.wait([outside, *troubles])
+            shopping = [
+                tasks.create_task(each.shop_until(BUSY_S), name="customer") for each in self._customers
+            ]
+            await asyncio.wait([outside, *troubles, *shopping])
             await self._until(lambda: not any(self._what_waits()), "not everything is handled")
+            for customer in self._customers:
+                await customer.look_at_everything()
             looking.cancel()
 
     async def _until(self, is_so: Callable[[], bool], complaint: str) -> None:
@@ -230,6 +262,8 @@ class Town:
     def _check(self) -> None:
         if self.watch.early:
             raise TooEarly("; ".join(self.watch.early[:_SHOWN_MAX]))
+        if stale := [sentence for each in self._customers for sentence in each.stale]:
+            raise Stale("; ".join(stale[:_SHOWN_MAX]))
         self._world.check()
         wrong = [sentence for group in self.watch.groups for sentence in self._wrong_in(group)]
         if wrong:

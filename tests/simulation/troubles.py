@@ -1,6 +1,7 @@
 """What goes wrong with the workers of one service, one thing after the other, at seeded moments."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from random import Random
 
@@ -27,6 +28,7 @@ class Troubles:
         *,
         tell: Callable[[str], None],
         pace_s: float,
+        visits: Counter[Worker],
     ) -> None:
         self.count = 0
         self._app = app
@@ -35,6 +37,7 @@ class Troubles:
         self._rng = rng
         self._tell = tell
         self._pace_s = pace_s
+        self._visits = visits
 
     async def go_on_until(self, end_s: float) -> None:
         """Let things go wrong until this moment; what has begun then is finished."""
@@ -110,8 +113,14 @@ class Troubles:
 
     # --- silence
 
+    def _unvisited(self) -> Worker | None:
+        """A worker that answers nobody now: what one that is cut off cannot verify, it may leave out."""
+        able = [worker for worker in self._workers if not self._visits[worker]]
+        return self._rng.choice(able) if able else None
+
     async def _cut_off(self) -> None:
-        worker = self._rng.choice(self._workers)
+        if (worker := self._unvisited()) is None:
+            return
         self._tell(f"{worker.instance} is cut off")
         worker.fate.calls_left = self._rng.randint(0, 8)
         await self._clock.sleep(self._rng.choice((0.1, 1.0, 3.0)))
@@ -120,7 +129,8 @@ class Troubles:
 
     async def _stand_still(self) -> None:
         """One worker stands still; where another one joins meanwhile, it wakes as a zombie."""
-        worker = self._rng.choice(self._workers)
+        if (worker := self._unvisited()) is None:
+            return
         self._tell(f"{worker.instance} stands still")
         worker.stand_still()
         if self._rng.random() < 0.5:

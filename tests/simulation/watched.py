@@ -7,11 +7,14 @@ from hashlib import blake2b
 from random import Random
 
 import msgspec
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 
 import headrace
 from headrace.clock import Clock
 from headrace.events.partitioner import Partitioner
 from headrace.events.position import TopicPartition
+from headrace.events.seen import STAMP_HEAD_CUT
 from headrace.flow.stream import Delivery
 from headrace.tables.table import Table
 from tests.simulation.causes import Chronicle, Events, Signal, read, written
@@ -34,6 +37,21 @@ class Known(msgspec.Struct, frozen=True):
     """What was handled here, looked up, or told by what was handled."""
     handled: Mapping[str, str] = {}
     """By agent."""
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What a customer asks a route for."""
+
+    id: str
+    """That of the event that is sent."""
+    past: str
+    """What the customer knows."""
+    partition: int
+    """The partition of the row that the route looks at."""
+    topic: str
+    """Where the event goes."""
+    key: int
+    hops: int
 
 
 def keys_of(partitions: int) -> list[int]:
@@ -90,11 +108,31 @@ class Watch:
             groups.append(Group(service.name, name, readers, keys, known))
         everywhere = next((group for group in groups if group.readers[0].is_global), None)
         for group in groups:
+            looked_up = everywhere if group is not everywhere else None
+            app.serve(group.known, f"/{group.known.name}")
+            self._declare_route(app, group, topics, looked_up)
             for reader in group.readers:
-                looked_up = everywhere if group is not everywhere else None
                 self._declare(app, group, reader, topics, looked_up)
         self.groups += groups
         return app
+
+    def _declare_route(
+        self,
+        app: headrace.App,
+        group: Group,
+        topics: Mapping[str, headrace.Topic[int, Signal]],
+        everywhere: Group | None,
+    ) -> None:
+        """A route that looks at a row of the group, and sends an event."""
+
+        @app.route(f"/{group.name}/orders", methods=["POST"])
+        async def take(request: Request) -> JSONResponse:
+            order = msgspec.json.decode(await request.body(), type=Order)
+            past = read(order.past) | read(group.known[group.keys[order.partition]].past)
+            past |= self._looked_up(everywhere)
+            own = self._chronicle.bit(order.id)
+            await topics[order.topic].send(value=Signal(order.id, written(past), order.hops), key=order.key)
+            return JSONResponse({"past": written(past | own)})
 
     def _declare(
         self,
@@ -126,6 +164,9 @@ class Watch:
     ) -> None:
         """Hold it to its past, note it, and answer it."""
         signal, key = event.value, group.keys[event.partition]
+        envelope = event.envelope
+        if envelope is not None and envelope.stamp[:1] == STAMP_HEAD_CUT:
+            self._chronicle.broken.append(f"the stamp of {signal.id} says that something is missing in it")
         self._handed_out(group, reader, signal, event.partition, everywhere)
         chance = Random(f"{self.topology.seed} {group.service} {reader.name} {signal.id}")
         if chance.random() < _STALLED:
@@ -159,6 +200,14 @@ class Watch:
     def _lying(self, reader: Reader, partition: int) -> Events:
         return self._chronicle.lying.get(TopicPartition(reader.topic, partition), 0)
 
+    def missing(self, past: Events, group: Group, partition: int, known: Known) -> Events:
+        """What of the past lies in the inputs of a task, and is not in its row."""
+        found = 0
+        for reader in group.readers:
+            lacking = past & self._lying(reader, partition) & ~read(known.handled.get(reader.name, ""))
+            found |= lacking & ~self.refused(reader, lacking)
+        return found
+
     def _hold(self, where: str, signal: Signal, other: Reader, before: Events, known: Known) -> None:
         missing = before & ~read(known.handled.get(other.name, ""))
         missing &= ~self.refused(other, missing)
@@ -173,14 +222,19 @@ class Watch:
     ) -> str:
         """Note it in the table; what happened before everything that is sent now."""
         known, own = group.known[key], self._chronicle.bit(signal.id)
-        past = read(known.past) | read(signal.past) | own
-        if everywhere is not None:
-            for each in everywhere.keys:
-                past |= read(everywhere.known[each].past)
+        past = read(known.past) | read(signal.past) | own | self._looked_up(everywhere)
         handled = read(known.handled.get(reader.name, "")) | own
         after = Known(written(past), {**known.handled, reader.name: written(handled)})
         group.known[key] = after
         return after.past
+
+    def _looked_up(self, everywhere: Group | None) -> Events:
+        """What somebody knows who has looked at all rows of the global table."""
+        past = 0
+        if everywhere is not None:
+            for key in everywhere.keys:
+                past |= read(everywhere.known[key].past)
+        return past
 
     def refused(self, reader: Reader, events: Events) -> Events:
         """Those of the events that end as this agent's dead letters."""
