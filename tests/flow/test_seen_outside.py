@@ -351,6 +351,34 @@ async def test_a_token_outlives_the_move_of_its_partition_to_another_worker(
     assert (answer.status_code, answer.json()) == (200, 1)
 
 
+async def test_a_global_table_is_waited_for_at_every_worker() -> None:
+    app = headrace.App("rates")
+    changes: headrace.Topic[str, int] = app.topic("changes", key_type=str, value_type=int, partitions=2)
+    rates: headrace.GlobalTable[str, int] = app.GlobalTable("rates", key_type=str, default=int)
+    app.serve(rates, "/rates")
+
+    @app.agent(changes, group="rates")
+    async def note(events: headrace.Stream[int]) -> None:
+        async for event in events.events():
+            rates[event.key] = event.value
+
+    @app.route("/changes/{key}", methods=["POST"])
+    async def change(request: Request) -> Response:
+        await changes.send(key=request.path_params["key"], value=7)
+        return JSONResponse({})
+
+    async with harness(app, workers=2) as h:
+        writer, other = h.http_of(0), h.http_of(1)
+        h.workers[1].stand_still()
+        written = (await writer.post("/changes/eur")).headers["Headrace-Position"]
+        asking = asyncio.create_task(other.get("/rates/eur", headers=at(written)), name="request")
+        await turns()
+        assert not asking.done()
+        h.workers[1].go_on()
+        answer = await asking
+        assert (answer.status_code, answer.json()) == (200, 7)
+
+
 async def test_a_browser_carries_its_position_from_route_to_read() -> None:
     async with apart(Settings(http_position_cookie=True)) as world:
         h = world.h
