@@ -70,12 +70,12 @@ class Waits:
         try:
             with Patience(self.room, asked.wait_s) as patience:
                 missing = await self._missing(asked, views, patience)
+            if missing:
+                raise await self._in_vain(missing, views, asked.wait_s)
         except PositionError:
             if not asked.is_cookie:
                 raise
             return await self.reach(asked.without_cookie(), views)
-        if missing:
-            raise await self._in_vain(missing, views, asked.wait_s)
         return asked
 
     def tolerated(self, asked: Asked) -> Asked:
