@@ -16,8 +16,8 @@ from pathlib import Path
 from types import FrameType
 
 from app.client import NoAnswer
-from app.grocery import load_year
-from app.replay import STALL_MAX_S, Addresses, Progress, Replay
+from app.grocery import GroceryYear, load_year
+from app.replay import TILLS, Addresses, Progress, Replay
 from app.screen import Screen
 from app.service import ROOT, Service, ServiceDied
 from app.truth import load_truth
@@ -57,16 +57,13 @@ def _run(screen: Screen, folder: Path, log_url: str, *, ends: bool) -> int:
         year = load_year()
         _await_ready(services)
         addresses = Addresses(**{service.name: service.address for service in services})
-        screen.say(
-            f"Replaying {len(year.baskets):,} baskets of {len(set(year.baskets.household_ids)):,} households"
-            f" and {len(year.redemptions):,} coupon redemptions"
-        )
+        _announce(screen, year)
         page = stack.enter_context(SystemServer(asdict(addresses), _free_port(PAGE_PORT)))
         screen.say(f"Watch it: {page.url}")
         began = time.monotonic()
         with screen.following(len(year.baskets), len(year.redemptions)) as show:
             Replay(year, addresses).run(_watching(services, show))
-            answers = _settled(addresses, services)
+            answers = Answers.read(addresses)
         seconds = time.monotonic() - began
         verdict = compare(load_truth(), answers)
         events = len(year.baskets) + len(year.campaigns) + len(year.redemptions) + verdict.corrected
@@ -77,6 +74,18 @@ def _run(screen: Screen, folder: Path, log_url: str, *, ends: bool) -> int:
     if ends:
         screen.say(_summary(verdict, events, seconds))
     return 0 if verdict.is_exact else 1
+
+
+def _announce(screen: Screen, year: GroceryYear) -> None:
+    days = year.days_with_redemption()
+    screen.say(
+        f"Replaying {len(year.baskets):,} baskets of {len(set(year.baskets.household_ids)):,} households"
+        f" and {len(year.redemptions):,} coupon redemptions"
+    )
+    screen.say(
+        f"{TILLS} tills ring up the {len(days):,} household-days with a redemption, and their"
+        f" {sum(len(day.baskets) for day in days):,} baskets; the others come in bulk"
+    )
 
 
 def _summary(verdict: Verdict, events: int, seconds: float) -> str:
@@ -191,18 +200,6 @@ def _watching(services: Sequence[Service], show: Callable[[Progress], None]) -> 
         show(progress)
 
     return watch
-
-
-def _settled(addresses: Addresses, services: Sequence[Service]) -> Answers:
-    """The tables once promotions, too, has heard of all corrections; as they are if it never does."""
-    deadline = time.monotonic() + STALL_MAX_S
-    while True:
-        answers = Answers.read(addresses)
-        if answers.are_corrections_taken or time.monotonic() > deadline:
-            return answers
-        for service in services:
-            service.check()
-        time.sleep(0.1)
 
 
 def _serve(screen: Screen, services: Sequence[Service], addresses: Addresses, page_url: str) -> None:

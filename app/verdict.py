@@ -52,7 +52,11 @@ class Answers:
 
     @classmethod
     def read(cls, addresses: Addresses) -> "Answers":
-        """Read every row of them over HTTP. Raises: NoAnswer."""
+        """Read every row of them over HTTP. Raises: NoAnswer.
+
+        Once loyalty's tables contain all redemptions its corrections are in the log, so the latest that
+        promotions can answer contains them.
+        """
         with (
             closing(Client(addresses.loyalty)) as loyalty,
             closing(Client(addresses.promotions)) as promotions,
@@ -61,15 +65,8 @@ class Answers:
                 balances=dict(loyalty.rows("/balances")),
                 departments=dict(loyalty.rows("/departments")),
                 redemptions=dict(loyalty.rows("/redemptions")),
-                coupons=dict(promotions.rows("/coupons")),
+                coupons=dict(promotions.rows("/coupons", is_latest=True)),
             )
-
-    @property
-    def are_corrections_taken(self) -> bool:
-        """Whether promotions has heard of every correction that loyalty decided on."""
-        decided = sum(not row["is_honoured"] for rows in self.redemptions.values() for row in rows)
-        taken: int = sum(row["corrected"] for row in self.coupons.values())
-        return decided == taken
 
 
 def compare(truth: Truth, answers: Answers) -> Verdict:
