@@ -169,9 +169,12 @@ class FollowedPartition:
 
     def _vectors(self) -> tuple[Position, Seen]:
         """How far the rows are in the inputs, and what they contain beyond."""
+        group, partition = self._group, self._view.partition
+        # Where nothing is said of an input the rows are at its beginning: a read may wait for more.
+        position = Position({TopicPartition(name, partition): 0 for name in group.inputs})
         if self._last is None:
-            return Position(), NOTHING_SEEN
-        group, partition, inputs = self._group, self._view.partition, self._last.inputs
+            return position, NOTHING_SEEN
+        inputs = self._last.inputs
         if group.replay in inputs:
             self._view.replay_offset_next = inputs[group.replay].offset_next
         if self._seen[0] != self._last.seen:
@@ -183,7 +186,7 @@ class FollowedPartition:
             for name, at in inputs.items()
             if name not in group.inputs and name != group.replay
         }
-        return Position(offsets), self._seen[1].merge(Seen(parked))
+        return position.merge(Position(offsets)), self._seen[1].merge(Seen(parked))
 
     # --- pace
 

@@ -1,5 +1,7 @@
 """What a follower shows of a changelog: whole units with their position, none that compaction has torn."""
 
+import asyncio
+
 import msgspec
 import pytest
 
@@ -221,3 +223,13 @@ async def test_inputs_that_the_group_once_had_are_part_of_what_its_rows_have_see
     await followed.take([(POSITION_KEY, msgspec.json.encode(record))], start=0)
     assert followed.all.seen == seen.merge(Seen({input_print("old", old, 0): 9}))
     assert followed.all.position == Position({INPUT: 1})
+
+
+async def test_before_the_first_unit_a_follower_stands_at_the_beginning_and_can_be_waited_for() -> None:
+    followed = Followed()
+    assert followed.view.position == Position({INPUT: 0})
+    waiting = asyncio.create_task(followed.view.reached({INPUT: 3}), name="waiting")
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await followed.take(unit(1, 3), start=0)
+    await waiting
