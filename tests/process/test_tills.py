@@ -25,13 +25,14 @@ Strike = Callable[[], Awaitable[None]]
 async def test_the_verdict_is_exact_although_services_stand_still_and_die_while_the_tills_ring(
     own_broker: KafkaBroker, tmp_path: Path
 ) -> None:
-    # In small units it takes loyalty long to catch up with what it missed, and without stamps it would
-    # get at most redemptions before their baskets.
-    environment = {"HEADRACE_LOG": f"kafka://{own_broker.address}", "HEADRACE_UNIT_RECORDS_MAX": "100"}
-    checkout, promotions, loyalty = crew = [
-        Worker(f"app.{name}", f"{name}-1", tmp_path, environment)
-        for name in ("checkout", "promotions", "loyalty")
-    ]
+    log = {"HEADRACE_LOG": f"kafka://{own_broker.address}"}
+    checkout, promotions = (
+        Worker(f"app.{name}", f"{name}-1", tmp_path, log) for name in ("checkout", "promotions")
+    )
+    # In small units loyalty takes long to catch up with what it missed. Without stamps it would then judge
+    # about a thousand redemptions before their baskets.
+    loyalty = Worker("app.loyalty", "loyalty-1", tmp_path, {**log, "HEADRACE_UNIT_RECORDS_MAX": "100"})
+    crew = (checkout, promotions, loyalty)
     strikes = Strikes(
         [
             lambda: stop(loyalty, seconds=2.0),  # the feed pours in meanwhile
