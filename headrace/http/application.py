@@ -10,6 +10,7 @@ from headrace.http import openapi, probes
 from headrace.http.access import UNAUTHORIZED, Guard
 from headrace.http.consistency import ASKING, COOKIE, asked_by
 from headrace.http.metrics import Meter, MetricsPage
+from headrace.http.peers.connection import Dial
 from headrace.http.peers.gate import GREETING_PATH, RESERVED, Gate
 from headrace.http.peers.hop import Hop
 from headrace.http.peers.proof import HOP
@@ -46,20 +47,26 @@ _BODY_UNWANTED = Problem(413, "A read takes no body.", CLOSE)
 
 
 def build_application(
-    source: ReadSource, *, body_timeout_s: float = BODY_TIMEOUT_S, heartbeat_s: float = HEARTBEAT_S
+    source: ReadSource,
+    *,
+    body_timeout_s: float = BODY_TIMEOUT_S,
+    heartbeat_s: float = HEARTBEAT_S,
+    dial: Dial | None = None,
 ) -> "Application":
     """The application that serves this worker.
 
     Order: tables and routes are read here, once; the worker knows them before it serves.
     Raises: SettingsError for a token that is no digest; DeclarationError for paths that collide.
     """
-    return Application(source, body_timeout_s, heartbeat_s)
+    return Application(source, body_timeout_s, heartbeat_s, dial)
 
 
 class Application:
     """Dispatches by raw path: a table read costs two look-ups in a dict and no Starlette."""
 
-    def __init__(self, source: ReadSource, body_timeout_s: float, heartbeat_s: float) -> None:
+    def __init__(
+        self, source: ReadSource, body_timeout_s: float, heartbeat_s: float, dial: Dial | None = None
+    ) -> None:
         _check_paths(source)
         self._source = source
         self._url_bytes_max = source.settings.http_url_bytes_max
@@ -69,7 +76,7 @@ class Application:
         self._unasked = asked_by({}, source.settings)
         self._noted = _NOTED | {COOKIE} if source.settings.http_position_cookie else _NOTED
         self._gate = Gate(source)
-        self.hop = Hop(source)
+        self.hop = Hop(source, dial=dial)
         """The way to the other workers of the app."""
         tables = [(quote(table.path).encode(), table) for table in source.served_tables]
         reads = {path: PointReads(source, table) for path, table in tables}

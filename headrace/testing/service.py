@@ -14,7 +14,7 @@ from headrace.testing.world import World
 if TYPE_CHECKING:
     import httpx
 
-    from headrace.testing.client import WorkerClient
+    from headrace.testing.client import Doors, WorkerClient
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -27,6 +27,7 @@ class AppHarness:
         self.app = app
         self._world = world
         self._clients: dict[int, WorkerClient] = {}
+        self._doors: Doors | None = None
 
     @property
     def workers(self) -> list[Worker]:
@@ -59,13 +60,13 @@ class AppHarness:
         return self.http_of(0)
 
     def http_of(self, worker: int) -> "httpx.AsyncClient":
-        """A client of one worker."""
+        """A client of one worker; what another worker owns is asked of it, as in production."""
         if worker not in self._clients:
             # Loaded where it is asked for: httpx comes with the extra `testing`.
-            from headrace.testing.client import WorkerClient
+            from headrace.testing.client import Doors, WorkerClient
 
-            chosen = self.workers[worker]
-            self._clients[worker] = WorkerClient(lambda: chosen.runtime, self._world.quiet)
+            self._doors = self._doors or Doors(lambda: self.workers)
+            self._clients[worker] = WorkerClient(self.workers[worker], self._doors, self._world.quiet)
         return self._clients[worker].client
 
     def dead_letters(self) -> list[Letter]:

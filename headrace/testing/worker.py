@@ -28,6 +28,8 @@ from headrace.testing.virtual_clock import VirtualClock, WorkerClock
 
 _STARTUP_TURNS = 200
 """Turns of the loop that an app's start-up task gets before the world may be called quiet."""
+PORT_OF_FIRST = 1
+"""Where the first worker says it listens; nobody does, but the others know each other by such numbers."""
 _STOP_PATIENCE_S = 30.0
 
 
@@ -73,7 +75,7 @@ class Worker:
             log=self.new_log(),
             engine=self.disk.mounted(self.fate),
             clock=self.clock,
-            http=_Unheard(),
+            http=_Unheard(self.number),
         )
         runtime.view_of = self.new_global_view
         return runtime
@@ -244,12 +246,13 @@ async def _called(timed: Timed, app: App) -> None:
 class _Unheard(HttpServer):
     """Stands where a worker's server stands: requests come from the test, without a socket."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: int) -> None:
+        self._number = number
         self._stopping = asyncio.Event()
 
     @property
     def address(self) -> tuple[str, int]:
-        return "127.0.0.1", 0
+        return "127.0.0.1", PORT_OF_FIRST + self._number
 
     async def start(self) -> None:
         return

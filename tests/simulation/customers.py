@@ -10,7 +10,7 @@ import msgspec
 
 from headrace.events.token import Token
 from headrace.tables.view import ViewState
-from headrace.testing.client import WorkerClient
+from headrace.testing.client import Doors, WorkerClient
 from headrace.testing.virtual_clock import VirtualClock
 from headrace.testing.worker import Worker
 from tests.simulation.causes import Chronicle, Events, read, written
@@ -142,7 +142,8 @@ class Customer:
     ) -> httpx.Response:
         headers = {"Headrace-Position": self._token.text()} if carries and self._token else {}
         if worker not in self._clients:
-            self._clients[worker] = WorkerClient(lambda: worker.runtime, _at_once)
+            # Customers ask who owns the row: the workers' ways to each other are not looked for.
+            self._clients[worker] = WorkerClient(worker, Doors(lambda: [worker]), _at_once)
         client = self._clients[worker].client
         return await client.request(method, path, content=body, headers=headers)
 
