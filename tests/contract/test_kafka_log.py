@@ -123,20 +123,23 @@ async def test_offsets_tell_where_a_transaction_is_open(
 ) -> None:
     writer = await log.writer(unique("task"))
     await writer.commit([Append(*place, [record("before")])])
-    producer = AIOKafkaProducer(bootstrap_servers=kafka_broker.address, transactional_id=unique("other"))
-    await producer.start()
-    await producer.begin_transaction()
-    first = await producer.send_and_wait(place.topic, b"pending", partition=0)
-    await producer.send_and_wait(place.topic, b"pending, too", partition=0)
-    held = (await log.offsets([place]))[place]
-    assert (held.stable, held.end) == (first.offset, first.offset + 2)
-    await producer.commit_transaction()
-    behind = (await writer.commit([Append(*place, [record("after")])]))[place]
     reader = await log.reader({place: 0})
+    async with AIOKafkaProducer(
+        bootstrap_servers=kafka_broker.address, transactional_id=unique("other")
+    ) as producer:
+        await producer.begin_transaction()
+        first = await producer.send_and_wait(place.topic, b"pending", partition=0)
+        await producer.send_and_wait(place.topic, b"pending, too", partition=0)
+        held = (await log.offsets([place]))[place]
+        assert (held.stable, held.end) == (first.offset, first.offset + 2)
+        await producer.commit_transaction()
+    # The broker answers a commit before its marker is written; a reader sees the records after it.
+    await read_until(reader, end=first.offset + 3)
+    behind = (await writer.commit([Append(*place, [record("after")])]))[place]
     await read_until(reader, end=behind + 1)
     held = (await log.offsets([place]))[place]
     assert held.stable == held.end == behind + 1
-    await asyncio.gather(producer.stop(), writer.close(), reader.close())
+    await asyncio.gather(writer.close(), reader.close())
 
 
 async def test_aborted_records_are_stepped_over_among_committed_ones(
