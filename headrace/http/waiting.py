@@ -91,6 +91,9 @@ class Waits:
         self, asked: Asked, views: Sequence[PartitionView], patience: Patience
     ) -> Mapping[TopicPartition, int]:
         """What is still missing when the time is over; empty: nothing."""
+        for view in views:
+            # One that is not served has no position yet: nothing would be missing of it.
+            view.lacking(Position())
         token = asked.demanded
         claims = await self._claims(token, patience) if token is not None else ()
         needed = Position({claim.place: claim.offset_next for claim in claims})
@@ -100,15 +103,15 @@ class Waits:
             if not await patience.until_answered(ends):
                 raise self._not_reached("the log did not say in time how far it is", views)
             needed = needed.merge(Position({place: held.end for place, held in ends.result().items()}))
-        for view in views:
-            while missing := _lacking(view, needed):
-                if not await patience.until(view.waiter(missing)):
-                    return missing
+        if missing := await _until_contained(needed, views, patience):
+            return missing
         if doubt is not None and not all(self._is_borne_out(claim, views) for claim in doubt.claims):
             # Untrue is untrue, also where nothing had to be waited for. If the log does not say, it
             # is unproven, which the answer says.
             await patience.until_answered(doubt.answer)
             doubt.check()
+            # Meanwhile a partition may have been taken over: look again, in the turn in which it is read.
+            return await _until_contained(needed, views, patience)
         return {}
 
     async def _in_vain(
@@ -279,8 +282,22 @@ class _Doubt:
         return None
 
 
-def _lacking(view: PartitionView, needed: Position) -> Mapping[TopicPartition, int]:
-    return {place: offset for place, offset in needed.items() if view.position.get(place, offset) < offset}
+async def _until_contained(
+    needed: Position, views: Sequence[PartitionView], patience: Patience
+) -> Mapping[TopicPartition, int]:
+    """What is missing when the time is over; empty: in this turn of the loop, nothing of any view.
+
+    Raises: as `PartitionView.waiter`.
+    """
+    has_waited = True
+    while has_waited:
+        has_waited = False
+        for view in views:
+            while missing := view.lacking(needed):
+                has_waited = True
+                if not await patience.until(view.waiter(missing)):
+                    return missing
+    return {}
 
 
 def _untrue(place: TopicPartition, offset: int) -> UntrueToken:

@@ -115,6 +115,15 @@ class PartitionView:
         """Forget a layer whose rows the store has now."""
         self._layers = tuple(kept for kept in self._layers if kept is not layer)
 
+    def lacking(self, needed: Position) -> Mapping[TopicPartition, int]:
+        """What of these next offsets the rows do not contain, as far as they are of the task's inputs.
+
+        Raises: StillRecovering, NotOwner, PartitionStopped: what is not served cannot be judged.
+        """
+        self._serving_store()
+        position = self.position
+        return {place: offset for place, offset in needed.items() if position.get(place, offset) < offset}
+
     def waiter(self, needed: Mapping[TopicPartition, int]) -> Waiter:
         """Done with true in the loop turn in which the rows contain what is before these offsets.
 

@@ -1,6 +1,6 @@
 """A running worker as the HTTP layer sees one: real stores and views, without a log behind them."""
 
-from collections.abc import AsyncIterator, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -54,10 +54,13 @@ class Questioned(SimulatedCluster):
         super().__init__("cluster-1")
         self.questions: list[TopicPartition] = []
         self.is_down = False
+        self.meanwhile: Callable[[], None] = lambda: None
+        """What happens while it is asked."""
         self.open_at: dict[TopicPartition, int] = {}
 
     def range(self, place: TopicPartition) -> OffsetRange:
         self.questions.append(place)
+        self.meanwhile()
         if self.is_down:
             raise Unavailable("nobody there")
         held = super().range(place)
