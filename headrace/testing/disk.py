@@ -1,5 +1,6 @@
 """A worker's disk: its stores outlive the worker, with what was written before it died."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -61,9 +62,10 @@ class _Watched:
 
     def write(self, rows: Sequence[Row], mark: bytes | None = None) -> None:
         self._fate.pass_by(CrashPoint.RESTORE if self._fate.is_restoring else CrashPoint.APPLY)
-        # A dead process writes nothing, whatever its coroutines still do in this one.
-        if not self._fate.is_dead:
-            self._store.write(rows, mark)
+        if self._fate.is_dead:
+            # A dead process writes nothing, and shows nobody that it did: who writes here ends where it stands.
+            raise asyncio.CancelledError
+        self._store.write(rows, mark)
 
     @property
     def mark(self) -> bytes | None:
