@@ -1,6 +1,7 @@
 """What another worker answers, taken from the wire: strictly, bounded, or refused."""
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from headrace.http.problems import RawHeader
@@ -13,6 +14,8 @@ _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xf
 _LENGTH = re.compile(rb"[0-9]{1,12}")
 _SIZE = re.compile(rb"[0-9A-Fa-f]{1,8}")
 _BODILESS = frozenset({204, 304})
+_KEPT_LINES = 2048
+_KEPT_LINE_BYTES_MAX = 128
 
 
 class BadAnswer(Exception):
@@ -79,12 +82,7 @@ class AnswerParser:
         status_line = _STATUS_LINE.fullmatch(lines[0])
         if status_line is None:
             raise BadAnswer("its status line is none")
-        headers = []
-        for line in lines[1:]:
-            field = _FIELD.fullmatch(line)
-            if field is None:
-                raise BadAnswer("one of its headers is none")
-            headers.append((field[1].lower(), field[2].rstrip(b" \t")))
+        headers = [_field(line) for line in lines[1:]]
         self._frame(headers, int(status_line[1]))
         self.headers = tuple(headers)
         self.status = int(status_line[1])
@@ -167,3 +165,18 @@ class AnswerParser:
             raise BadAnswer("it has trailers")
         self.is_done = line is not None
         return self.is_done
+
+
+def _field(line: bytes) -> RawHeader:
+    # Most lines are those of the answer before; long ones are not kept, so that memory stays bounded.
+    return _kept_field(line) if len(line) <= _KEPT_LINE_BYTES_MAX else _read_field(line)
+
+
+def _read_field(line: bytes) -> RawHeader:
+    field = _FIELD.fullmatch(line)
+    if field is None:
+        raise BadAnswer("one of its headers is none")
+    return field[1].lower(), field[2].rstrip(b" \t")
+
+
+_kept_field = lru_cache(maxsize=_KEPT_LINES)(_read_field)

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 HOP = b"headrace-hop"
@@ -25,6 +26,7 @@ class HopHeader(NamedTuple):
     proof: bytes
 
 
+@lru_cache(maxsize=1024)
 def name_of(app: str, instance: str) -> bytes:
     """App and instance as one word."""
     return base64.urlsafe_b64encode(app.encode() + b"\0" + instance.encode()).rstrip(b"=")

@@ -50,7 +50,8 @@ class RoutedReads:
         The path is written anew, of the table's and the key: what else a client has put there stays here.
         Cookies are for this worker alone, too: the owner gets and gives the position in its header.
         """
-        target = self._path + quote_from_bytes(unquote_to_bytes(segment), safe="").encode()
+        # Letters and digits can be written in one way only.
+        written = segment if segment.isalnum() else _written(segment)
         headers = self._hop.asked(scope["headers"], READING)
         if asked is not None and asked.sets_cookie:
             asked = self._source.waits.tolerated(asked)
@@ -58,4 +59,8 @@ class RoutedReads:
                 headers.append((POSITION, asked.token.text().encode()))
             send = carrying(asked, send, is_read=True)
         wait_s = asked.wait_s if asked is not None else 0.0
-        return Request(scope["method"], target, headers, b"", kind), wait_s, send
+        return Request(scope["method"], self._path + written, headers, b"", kind), wait_s, send
+
+
+def _written(segment: bytes) -> bytes:
+    return quote_from_bytes(unquote_to_bytes(segment), safe="").encode()
