@@ -63,7 +63,7 @@ class _Watched:
     def write(self, rows: Sequence[Row], mark: bytes | None = None) -> None:
         self._fate.pass_by(CrashPoint.RESTORE if self._fate.is_restoring else CrashPoint.APPLY)
         if self._fate.is_dead:
-            # A dead process writes nothing, and shows nobody that it did: who writes here ends where it stands.
+            # A dead process writes nothing, and shows nobody that it did: it ends where it stands.
             raise asyncio.CancelledError
         self._store.write(rows, mark)
 
