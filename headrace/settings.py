@@ -21,6 +21,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Unique name of this worker, to which it comes back after a restart within `session_timeout_s`
     without any other worker noticing; empty: host name and HTTP port, and its partitions go to the
     others as soon as it stops."""
+    database: str = "sqlite://.headrace/database.db"
+    """The shared database that is being left: `postgresql://user@host/name` or `sqlite://path/to/file.db`."""
     store: Literal["rocksdb", "memory"] = "rocksdb"
     """Where committed rows are kept."""
 
@@ -141,6 +143,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 SECRETS = frozenset(
-    {"kafka_password", "kafka_key_password", "http_tls_key_password", "peer_secret", "tokens"}
+    {"database", "kafka_password", "kafka_key_password", "http_tls_key_password", "peer_secret", "tokens"}
 )
 """Settings whose value is never shown."""

@@ -32,7 +32,9 @@ def test_every_setting_has_a_sentence() -> None:
 def test_every_error_is_in_the_tree_at_the_top_of_its_module() -> None:
     drawn = set(
         re.findall(
-            r"^ *([A-Z]\w+)", (ROOT / "headrace" / "errors.py").read_text("utf-8").split('"""')[1], re.M
+            r"^ *([A-Z]\w+)",
+            (ROOT / "headrace" / "errors" / "__init__.py").read_text("utf-8").split('"""')[1],
+            re.M,
         )
     )
     assert {cls.__name__ for cls, _ in error_tree()} <= drawn

@@ -52,7 +52,7 @@ def _title(status: int) -> str:
 class Problem:
     """One error answer, encoded once and sent as often as needed.
 
-    Shape: RFC 9457 with `error` as extension: the name of the class in headrace/errors.py, when
+    Shape: RFC 9457 with `error` as extension: the name of the class in headrace/errors, when
     there is one.
     """
 
