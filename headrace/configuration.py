@@ -58,10 +58,11 @@ class Loaded:
     """Sentences for people; nothing in them stops a worker."""
 
     def shown(self) -> Iterator[tuple[str, Any, Origin]]:
-        """Name, value and origin of each setting, in order of declaration; secrets are hidden."""
+        """Name, value and origin of each setting, in order of declaration; secrets that were set are hidden."""
         for name in TYPES:
             value = getattr(self.settings, name)
-            yield name, _HIDDEN if name in SECRETS and value else value, self.origins[name]
+            is_told = name not in SECRETS or self.origins[name] is Origin.DEFAULT
+            yield name, value if is_told else _HIDDEN, self.origins[name]
 
 
 TYPES: Mapping[str, Any] = get_type_hints(Settings)

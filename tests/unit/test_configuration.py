@@ -161,6 +161,7 @@ def test_a_file_that_is_not_toml_is_refused_with_its_line(tmp_path: Path) -> Non
 
 def test_a_secret_is_never_shown() -> None:
     secrets = {
+        "database": "postgresql://shop:hunter1@host/shop",
         "kafka_password": "hunter2",
         "kafka_key_password": "hunter3",
         "http_tls_key_password": "hunter4",
