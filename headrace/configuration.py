@@ -58,7 +58,7 @@ class Loaded:
     """Sentences for people; nothing in them stops a worker."""
 
     def shown(self) -> Iterator[tuple[str, Any, Origin]]:
-        """Name, value and origin of each setting, in order of declaration; secrets that were set are hidden."""
+        """Name, value and origin of each setting, as declared; a secret that was set is hidden."""
         for name in TYPES:
             value = getattr(self.settings, name)
             is_told = name not in SECRETS or self.origins[name] is Origin.DEFAULT

@@ -10,6 +10,7 @@ from headrace.errors import AgentReturned, DeclarationError, HandlerError, Headr
 from headrace.events.envelope import Envelope, EventIds, Headers, decode_envelope, place_id
 from headrace.events.position import TopicPartition
 from headrace.flow.policy import DeadLetter, Policy
+from headrace.flow.sink import Sink
 from headrace.flow.stream import Stream
 from headrace.flow.topic import Topic
 from headrace.flow.tracing import HandTrace, TaskTrace
@@ -30,6 +31,7 @@ class Agent:
         name: str,
         group: str,
         on_error: Policy | None = None,
+        sink: Sink | None = None,
     ) -> None:
         if not inspect.iscoroutinefunction(function):
             raise DeclarationError(
@@ -43,6 +45,8 @@ class Agent:
         self.group = group
         self.on_error: Policy = on_error or DeadLetter()
         """What becomes of an event that it cannot apply."""
+        self.sink = sink
+        """What it writes instead of tables, if it does."""
         self.__doc__ = function.__doc__
 
     def __repr__(self) -> str:

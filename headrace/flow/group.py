@@ -8,6 +8,7 @@ from headrace.errors import DeclarationError, TopicMismatch
 from headrace.events.partitioner import Partitioner
 from headrace.flow.agent import Agent
 from headrace.flow.deadletter import replay_name
+from headrace.flow.sink import Sink
 from headrace.flow.topic import Topic
 from headrace.log.port import TopicInfo, TopicSpec
 from headrace.tables.globaltable import GlobalTable
@@ -37,6 +38,11 @@ class Group:
     def partitioner(self) -> Partitioner:
         """How keys are placed, in every input and so in the tables."""
         return next(iter(self.inputs.values())).partitioner
+
+    @property
+    def sink(self) -> Sink | None:
+        """What its agents write instead of tables; it keeps the group's position."""
+        return self.agents[0].sink if self.agents else None
 
     @property
     def is_global(self) -> bool:
@@ -100,6 +106,7 @@ def _form_group(
     starts_latest: frozenset[str],
 ) -> Group:
     members = [agent for agent in agents if agent.group == name]
+    _check_sink(name, members, tables)
     inputs = {agent.topic.name: agent.topic for agent in members}
     counts = {topic: topics[topic].partitions for topic in inputs}
     if len(set(counts.values())) > 1:
@@ -134,4 +141,19 @@ def check_changelog(group: Group, info: TopicInfo) -> None:
             topic=group.changelog,
             hint="A partition count that changes under existing state moves keys; give the inputs their "
             "old count back, or start a new group.",
+        )
+
+
+def _check_sink(name: str, members: Sequence[Agent], tables: Sequence[Table[Any, Any]]) -> None:
+    """Refuse a group that writes a database and something else. Raises: DeclarationError."""
+    if len({agent.sink for agent in members}) > 1:
+        raise DeclarationError(
+            f"group {name} has agents of an applier and others",
+            hint="What an applier writes has a position of its own: give the applier a group= of its own.",
+        )
+    own = [table.name for table in tables if table.group == name]
+    if own and any(agent.sink is not None for agent in members):
+        raise DeclarationError(
+            f"table {own[0]} is in group {name}, which is that of an applier",
+            hint="An applier writes a database and no tables; give the table another group=.",
         )

@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from headrace.errors import OutsideAgent
+from headrace.errors import NotSupported, OutsideAgent
 from headrace.events.envelope import Headers
 from headrace.flow.agent import AgentRun
 from headrace.flow.causality import TaskSeen
 from headrace.flow.group import Group
 from headrace.flow.sending import Sent
+from headrace.flow.sink import OpenSink
 from headrace.flow.topic import Topic
 from headrace.flow.unit import Unit
 from headrace.tables.followedrows import FollowedRows
@@ -32,6 +33,8 @@ class Hand:
         self.run: AgentRun | None = None
         self.muted_until: Mapping[str, int] = {}
         """Input to offset: the outputs of the events before it were sent before a reset."""
+        self.sink: OpenSink | None = None
+        """What the agents write instead of tables; None: nothing, or the task is not taken over."""
         self.seen: TaskSeen | None = None
         """What the task has seen; None before it is taken over."""
         self.is_replaying = False
@@ -63,6 +66,8 @@ class Hand:
         self._journal = Journal(self._index_in_hand) if is_guarded else None
         for rows in self._rows.values():
             rows.journal = self._journal
+        if self.sink is not None:
+            self.sink.guard(self._index_in_hand if is_guarded else None)
 
     def _index_in_hand(self) -> int:
         return self.run.stream.index if self.run is not None else -1
@@ -73,6 +78,8 @@ class Hand:
         assert self._unit is not None
         for place in self._journal.roll_back():
             self._unit.outbox.take_back(place)
+        if self.sink is not None:
+            self.sink.roll_back()
 
     def tables(self) -> Iterable[Rows]:
         """The rows of every table of the task."""
@@ -109,12 +116,16 @@ class Hand:
     def take(self, run: AgentRun) -> None:
         """An agent begins a run of events."""
         self.run, self.is_open = run, True
+        if self.sink is not None:
+            self.sink.is_open = True
         if self._journal is not None:
             self._journal.keep()
 
     def release(self) -> None:
         """The agent asked for its next run."""
         self.run, self.is_open = None, False
+        if self.sink is not None:
+            self.sink.is_open = False
 
     def key_in_hand(self) -> bytes | None:
         """The record key of the event in hand. Raises: OutsideAgent between events."""
@@ -134,6 +145,11 @@ class Hand:
     ) -> Sent:
         """Put an event into the unit's outbox. Raises: RecordTooLarge, OutsideAgent between events."""
         run = self._running()
+        if self.sink is not None:
+            raise NotSupported(
+                "an agent that writes a database sends nothing: the two could not be committed together",
+                hint="Send from an agent of another group on the same topic.",
+            )
         assert self._unit is not None
         envelope = run.output_envelope(self._stamp(run))
         if self._is_muted(run):

@@ -28,6 +28,7 @@ from headrace.flow.isolation import Isolation
 from headrace.flow.policy import Retry, Stop
 from headrace.flow.portion import Portion
 from headrace.flow.sending import active_sender
+from headrace.flow.sink import active_sink
 from headrace.flow.unit import Unit
 from headrace.log.port import Chunk
 from headrace.tables.rows import active_rows
@@ -83,6 +84,8 @@ class Handling:
         context = copy_context()
         context.run(active_rows.set, self._hand)
         context.run(active_sender.set, self._hand)
+        if self._hand.sink is not None:
+            context.run(active_sink.set, self._hand.sink)
         run.start(context, f"agent {run.agent.name} {self._group.name}/{self._hand.partition}")
         await run.asked()
 
@@ -103,6 +106,8 @@ class Handling:
         """Forget the unit in hand: its writes, what it sent, and how far the agents had come in it."""
         for rows in self._hand.tables():
             rows.drop()
+        if self._hand.sink is not None:
+            await self._hand.sink.drop()
         for run in self._runs:
             await self._restart(run)
 
@@ -216,13 +221,16 @@ class Handling:
             run.stream.hand_out(chunk, values, deadline, base=base, start=start)
             try:
                 finished = await run.asked()
+                if self._portion.is_alone and self._hand.sink is not None:
+                    # By itself an event is told at once whether the database takes it, and so is its policy.
+                    await self._hand.sink.flush()
             except AgentReturned:
                 raise
             except _OF_THE_EVENT as error:
                 if self._portion.is_guarded:
                     self._hand.roll_back()
                 self._hand.release()
-                failed = run.stream.index
+                failed = min(run.stream.index, len(values) - 1)
                 if failed > start:
                     self._isolation.succeeded(name)
                     self._unit.of(name).events += failed - start

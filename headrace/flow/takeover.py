@@ -18,7 +18,7 @@ from headrace.flow.clearing import cleared
 from headrace.flow.group import Group
 from headrace.flow.opening import close_store, open_trusted
 from headrace.flow.restore import Restore
-from headrace.log.port import Log, OffsetRange, TopicInfo, Writer
+from headrace.log.port import Append, Log, OffsetRange, TopicInfo, Writer
 from headrace.tables.changelog import (
     InputPosition,
     PositionRecord,
@@ -49,6 +49,8 @@ class Held:
     """Inputs that the group once had: where to go on should it have them again."""
     seen: Seen = NOTHING_SEEN
     """What the rows contain beyond their inputs."""
+    letters: Sequence[Append] = ()
+    """Dead letters that a sink has noted, and the log does not have yet."""
 
     def position(self, partition: int, *, hidden: str = "") -> Position:
         """The position of the store's rows in its inputs, but for one that only the task knows of."""

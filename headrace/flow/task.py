@@ -24,9 +24,11 @@ from headrace.flow.isolation import Isolation
 from headrace.flow.portion import Portion
 from headrace.flow.sending import Outbox
 from headrace.flow.settling import Settling
+from headrace.flow.sink import OpenSink, SinkRefused
+from headrace.flow.sinking import follow_sink
 from headrace.flow.takeover import Held, take_over
 from headrace.flow.tracing import TaskTrace
-from headrace.flow.unit import Unit, seal
+from headrace.flow.unit import SealedUnit, Unit, seal
 from headrace.log.port import Log, Reader, TopicInfo, catalog
 from headrace.settings import Settings
 from headrace.tables.globalview import GlobalView
@@ -73,6 +75,7 @@ class Task:
         self._catalog = catalog(site.log, site.topics)
         self._followed = site.followed_by(group.name)
         self._seen: TaskSeen
+        self._sink: OpenSink | None = None
         self._topic_sizes = {name: info.partitions for name, info in site.topics.items()}
         self._is_stopping = False
         self._intake: Intake | None = None
@@ -123,6 +126,7 @@ class Task:
         )
         site.figures.takeovers += 1
         try:
+            await self._open_sink(held)
             reader = await site.log.reader(held.position(partition))
             try:
                 await self._run_held(held, reader)
@@ -135,6 +139,23 @@ class Task:
             finally:
                 self._view.close()
                 await reader.close()
+        finally:
+            await self._let_go(held)
+
+    async def _open_sink(self, held: Held) -> None:
+        """Take the group's sink over, if it has one, and let the task go on where that is."""
+        site, group = self._site, self._group
+        if group.sink is None:
+            return
+        self._sink = self._hand.sink = await group.sink.open(
+            site.app, group.name, self._partition, site.settings
+        )
+        await follow_sink(self._sink, held, group, self._partition, log=site.log, topics=site.topics)
+
+    async def _let_go(self, held: Held) -> None:
+        try:
+            if self._sink is not None:
+                await self._sink.close()
         finally:
             await held.close()
 
@@ -154,7 +175,7 @@ class Task:
                 watch = crew.create_task(held.watch_store(), name=f"damage watch of {self._view.group}")
                 settling = self._settling(held, crew)
                 if not held.is_position_durable:
-                    await self._finish(self._new_unit(held), held, settling)
+                    await self._finish(self._first_unit(held), held, settling)
                 await self._run_units(held, intake, settling)
                 watch.cancel()
         except BaseExceptionGroup as failures:
@@ -239,6 +260,14 @@ class Task:
         self._trace.take()
         return unit
 
+    def _first_unit(self, held: Held) -> Unit:
+        """A unit without events, which tells the log where the task is."""
+        unit = self._new_unit(held)
+        for topic, partition, records in held.letters:
+            for record in records:
+                unit.outbox.put(topic, partition, record)
+        return unit
+
     async def _run_units(self, held: Held, intake: Intake, settling: Settling) -> None:
         while not self._is_stopping and (portion := await self._next_portion(intake)) is not None:
             unit = self._new_unit(held)
@@ -252,6 +281,9 @@ class Task:
                 again = portion.around(bound.chunk, bound.index)
             except _Unsealable as unsealable:
                 again = self._without(unit, portion, unsealable.error)
+            except SinkRefused:
+                # Found in between, of one of the events so far: which one is found by halving.
+                again = portion.guarded().first(max(1, portion.events // 2))
             except Abandoned:
                 break
             except EventError:
@@ -294,14 +326,28 @@ class Task:
             )
         except UnencodableValue as error:
             raise _Unsealable(error) from error
+        await self._commit_in_sink(sealed, unit, settling)
         held.unit, held.inputs = unit.number, unit.inputs
         self._isolation.unit_ended(unit.events)
         await settling.settle(sealed, self._trace.take())
 
-    def _without(self, unit: Unit, portion: Portion, error: UnencodableValue) -> Iterable[Portion]:
+    async def _commit_in_sink(self, sealed: SealedUnit, unit: Unit, settling: Settling) -> None:
+        """Commit the unit where its effects are, if that is not the log. Raises: _Unsealable."""
+        if self._sink is None:
+            return
+        # The log is never more than one unit behind: what it lacks is kept of the last one only.
+        await settling.until_committed()
+        try:
+            await self._sink.commit(sealed.record, unit.outbox.to_append())
+        except SinkRefused as refused:
+            raise _Unsealable(refused.error) from refused
+
+    def _without(self, unit: Unit, portion: Portion, error: HeadraceError) -> Iterable[Portion]:
         """How to go on with a unit that cannot be sealed, by one of its events."""
         if unit.events > 1:
             return portion.first(unit.events // 2)
+        if not portion.is_alone:
+            return portion.first(1)
         self._isolation.refused[unit.place] = error
         return (portion,)
 
@@ -320,7 +366,7 @@ class Task:
 
 
 class _Unsealable(Exception):
-    """A value that the unit's events wrote cannot be encoded."""
+    """What the unit's events wrote cannot be encoded, or a database does not take it."""
 
-    def __init__(self, error: UnencodableValue) -> None:
+    def __init__(self, error: HeadraceError) -> None:
         self.error = error
