@@ -1,1 +1,7 @@
 """How a shared database is left, one step at a time: it lives on the same events until nobody needs it."""
+
+from headrace.bridge.applier import Applier
+from headrace.bridge.database import Database
+from headrace.bridge.sqltable import SqlTable
+
+__all__ = ["Applier", "Database", "SqlTable"]
