@@ -19,17 +19,17 @@ def settings_of(address: str, run: str, folder: Path) -> headrace.Settings:
     return headrace.Settings(log=f"kafka://{address}", data=str(folder / run), http="127.0.0.1:0")
 
 
-async def fill(log: Log, topic: str, records: Iterable[Outgoing]) -> None:
-    """Append the records to partition 0 of a topic, in transactions of 10,000."""
+async def fill(log: Log, topic: str, records: Iterable[Outgoing], *, partition: int = 0) -> None:
+    """Append the records to one partition of a topic, in transactions of 10,000."""
     writer = await log.writer(f"{topic}-fill")
     batch: list[Outgoing] = []
     for record in records:
         batch.append(record)
         if len(batch) == _APPEND_RECORDS:
-            await writer.commit([Append(topic, 0, batch)])
+            await writer.commit([Append(topic, partition, batch)])
             batch = []
     if batch:
-        await writer.commit([Append(topic, 0, batch)])
+        await writer.commit([Append(topic, partition, batch)])
     await writer.close()
 
 
@@ -50,11 +50,12 @@ async def ingest(app: headrace.App, settings: headrace.Settings, events: int) ->
     running = asyncio.create_task(runtime.run(), name="runtime")
     await runtime.ready.wait()
     began = time.perf_counter()
-    view = runtime.views()[0]
+    views = runtime.views()
     while runtime.figures_of_flow.events < events:
-        changed = asyncio.create_task(view.changed.wait(), name="changed")
-        await asyncio.wait({changed, running}, return_when=asyncio.FIRST_COMPLETED)
-        changed.cancel()
+        changes = [asyncio.create_task(view.changed.wait(), name="changed") for view in views]
+        await asyncio.wait({*changes, running}, return_when=asyncio.FIRST_COMPLETED)
+        for change in changes:
+            change.cancel()
         if running.done():
             raise RuntimeError("the run ended early")
     seconds = time.perf_counter() - began

@@ -63,7 +63,7 @@ class Shape:
     def stage(self) -> str:
         """The statement that makes it, with the types of the table itself."""
         return (
-            f"CREATE TEMP TABLE IF NOT EXISTS {self.staging} ON COMMIT DELETE ROWS AS "
+            f"CREATE TEMP TABLE {self.staging} ON COMMIT DELETE ROWS AS "
             f"SELECT {self._names} FROM {quoted(self.table)} WITH NO DATA"
         )
 
@@ -170,20 +170,47 @@ class Batch:
         del self._indexes[keep:]
 
 
-async def send(session: Session, writes: Sequence[Write], *, may_stage: bool) -> None:
-    """Send writes to the database, within the session's transaction.
+class Staging:
+    """The staging tables of one session; each is made once, and emptied at the end of a transaction."""
+
+    def __init__(self) -> None:
+        self._made: set[str] = set()
+        self._filled: set[str] = set()
+        self._new: set[str] = set()
+
+    async def copy(self, session: Session, shape: Shape, rows: Sequence[Parameters]) -> None:
+        """Copy rows into the staging table of their shape, and from there to where they belong."""
+        if shape.staging not in self._made:
+            await session.execute(shape.stage)
+            self._made.add(shape.staging)
+            self._new.add(shape.staging)
+        elif shape.staging in self._filled:
+            await session.execute(f"TRUNCATE {shape.staging}")
+        self._filled.add(shape.staging)
+        await session.copy_in(shape.staging, shape.columns, rows)
+        await session.execute(shape.from_staging)
+
+    def committed(self) -> None:
+        """The transaction is over."""
+        self._filled.clear()
+        self._new.clear()
+
+    def rolled_back(self) -> None:
+        """The transaction, or the part of it behind a savepoint, was undone, and what it made with it."""
+        self._made -= self._new
+        self.committed()
+
+
+async def send(session: Session, writes: Sequence[Write], staging: Staging | None) -> None:
+    """Send writes to the database, within the session's transaction; without staging one by one.
 
     Raises: StatementRefused, DatabaseUnavailable.
     """
     for what, rows in await _runs(writes):
         if isinstance(what, Statement):
             await session.execute_many(what.sql, rows)
-        elif may_stage and len(rows) >= STAGED_MIN:
-            await session.execute(what.stage)
-            await session.copy_in(what.staging, what.columns, rows)
-            await session.execute(what.from_staging)
-            # The same shape may come again in this transaction.
-            await session.execute(f"TRUNCATE {what.staging}")
+        elif staging is not None and len(rows) >= STAGED_MIN:
+            await staging.copy(session, what, rows)
         else:
             await session.execute_many(what.one_by_one, rows)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from headrace.bridge.batch import Batch, Shape, Statement, send
+from headrace.bridge.batch import Batch, Shape, Staging, Statement, send
 from headrace.bridge.database import Database
 from headrace.bridge.positions import Holder, ensure_tables, note, take
 from headrace.bridge.session import Engine, Parameters, Session, SqlRow
@@ -43,7 +43,7 @@ class OpenSqlSink:
     ) -> None:
         self.standing = standing
         self.is_open = False
-        self._engine = engine
+        self._staging = Staging() if engine.name == "postgresql" else None
         self._session = session
         self._holder = holder
         self._batch = Batch()
@@ -107,6 +107,7 @@ class OpenSqlSink:
         """Forget the unit in hand."""
         self._batch.forget()
         self._saved_index, self._is_spoilt = None, False
+        self._undone()
         await self._session.rollback()
 
     async def commit(self, record: PositionRecord, letters: Sequence[Append]) -> None:
@@ -119,6 +120,8 @@ class OpenSqlSink:
             await self._session.commit()
         except StatementRefused as error:
             raise SinkRefused(error) from error
+        if self._staging is not None:
+            self._staging.committed()
         self._noted = dict(record.inputs)
         self._saved_index = None
 
@@ -131,7 +134,7 @@ class OpenSqlSink:
     async def _send_all(self) -> None:
         writes = self._batch.take()
         if writes:
-            await send(self._session, writes, may_stage=self._engine.name == "postgresql")
+            await send(self._session, writes, self._staging)
 
     async def _save(self, index: int) -> None:
         """Make what this event does undoable. Raises: SinkRefused for what earlier events wrote."""
@@ -139,7 +142,7 @@ class OpenSqlSink:
             return
         earlier = self._batch.take(len(self._batch) - self._batch.of_event_in_hand())
         try:
-            await send(self._session, earlier, may_stage=self._engine.name == "postgresql")
+            await send(self._session, earlier, self._staging)
         except StatementRefused as error:
             raise SinkRefused(error) from error
         if self._saved_index is not None:
@@ -153,8 +156,13 @@ class OpenSqlSink:
 
     async def _undo(self) -> None:
         await self._session.execute(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}")
+        self._undone()
         await self._release()
         self._is_spoilt = False
+
+    def _undone(self) -> None:
+        if self._staging is not None:
+            self._staging.rolled_back()
 
     async def _release(self) -> None:
         await self._session.execute(f"RELEASE SAVEPOINT {_SAVEPOINT}")

@@ -22,7 +22,8 @@ class SqlTable:
         """Columns that `add` adds to; it sets the others."""
         if not self.key or self.sums & set(self.key):
             raise DeclarationError(f"SQL table {name} needs a key, and none of it can be a sum")
-        self._shapes: dict[tuple[Kind, tuple[str, ...]], Shape] = {}
+        self._shapes: dict[Kind, dict[tuple[str, ...], Shape]] = {kind: {} for kind in Kind}
+        self._puts, self._adds = self._shapes[Kind.PUT], self._shapes[Kind.ADD]
 
     def __repr__(self) -> str:
         return f"<SqlTable {self.name}>"
@@ -32,22 +33,23 @@ class SqlTable:
 
         Raises: OutsideAgent outside of an agent of an applier.
         """
-        self._write(Kind.PUT, row)
+        columns = tuple(row)
+        shape = self._puts.get(columns) or self.shape(Kind.PUT, columns)
+        sink_in_hand(self.name).write(shape, tuple(row.values()))
 
     def add(self, **row: Any) -> None:
         """Add to the sums of a row, and set the other columns that are named; an absent row begins so."""
-        self._write(Kind.ADD, row)
+        columns = tuple(row)
+        shape = self._adds.get(columns) or self.shape(Kind.ADD, columns)
+        sink_in_hand(self.name).write(shape, tuple(row.values()))
 
     def delete(self, **key: Any) -> None:
         """Delete the row of a key, if there is one."""
-        self._write(Kind.DELETE, key)
-
-    def _write(self, kind: Kind, row: dict[str, Any]) -> None:
-        sink_in_hand(f"SQL table {self.name}").write(self.shape(kind, tuple(row)), tuple(row.values()))
+        sink_in_hand(self.name).write(self.shape(Kind.DELETE, tuple(key)), tuple(key.values()))
 
     def shape(self, kind: Kind, columns: tuple[str, ...]) -> Shape:
         """The shape of rows with these columns. Raises: DeclarationError without the key."""
-        return self._shapes.get((kind, columns)) or self._new_shape(kind, columns)
+        return self._shapes[kind].get(columns) or self._new_shape(kind, columns)
 
     def _new_shape(self, kind: Kind, columns: tuple[str, ...]) -> Shape:
         missing = [name for name in self.key if name not in columns]
@@ -56,5 +58,5 @@ class SqlTable:
                 f"a row of SQL table {self.name} is written by its key, which is {', '.join(self.key)}"
             )
         shape = Shape(self.name, kind, columns, self.key, self.sums)
-        self._shapes[kind, columns] = shape
+        self._shapes[kind][columns] = shape
         return shape

@@ -45,8 +45,8 @@ async def _written(operations: list[Any], *, at_once: bool) -> list[SqlRow]:
             else:
                 batch.write(Statement(what), row)
             if not at_once:
-                await send(session, batch.take(), may_stage=False)
-        await send(session, batch.take(), may_stage=False)
+                await send(session, batch.take(), None)
+        await send(session, batch.take(), None)
         found = await session.fetch("SELECT * FROM t ORDER BY k")
         await session.close()
         return found
