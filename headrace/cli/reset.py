@@ -41,7 +41,8 @@ class Reset(Command):
         declared = self.declared_app.declarations
         takes_what_is_left = bool(self.kwargs["from_what_is_left"])
         rows: list[dict[str, Any]] = []
-        names = self._wanted({agent.group for agent in declared.agents})
+        sinks = {agent.group for agent in declared.agents if agent.sink is not None}
+        names = self._wanted({agent.group for agent in declared.agents} - sinks, sinks)
         self._require_consent()
         async with self.open_log(settings) as log:
             layout = await find_layout(log, declared)
@@ -73,8 +74,13 @@ class Reset(Command):
         self.show(_COLUMNS, rows)
         return ExitStatus.YES
 
-    def _wanted(self, groups: set[str]) -> set[str]:
+    def _wanted(self, groups: set[str], sinks: set[str]) -> set[str]:
         name = self.kwargs["group"]
+        if name in sinks:
+            raise click.UsageError(
+                f"group {name} writes a database, which keeps its position: delete its rows from "
+                "headrace_positions and headrace_appliers there, and what it has written"
+            )
         if name is not None and name not in groups:
             raise click.UsageError(
                 f"there is no group {name!r}; the app has: {', '.join(sorted(groups)) or 'none'}"
