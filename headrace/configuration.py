@@ -19,7 +19,14 @@ PREFIX = "HEADRACE_"
 FILE_NAME = "headrace.toml"
 
 OTHER_NAMES = frozenset(
-    {"HEADRACE_KAFKA_LIB", "HEADRACE_TEST_MUTATIONS", "HEADRACE_TEST_PAIRS", "HEADRACE_TEST_TOPOLOGIES"}
+    {
+        "HEADRACE_KAFKA_LIB",
+        "HEADRACE_TEST_DIFF_ROWS",
+        "HEADRACE_TEST_MUTATIONS",
+        "HEADRACE_TEST_PAIRS",
+        "HEADRACE_TEST_SHADOWS",
+        "HEADRACE_TEST_TOPOLOGIES",
+    }
 )
 """Names in the environment that are ours, or our Makefile's and tests', but no settings."""
 

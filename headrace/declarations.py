@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import Any
 
+from headrace.bridge.shadow.declared import Shadow
 from headrace.errors import DeclarationError
 from headrace.flow.agent import Agent
 from headrace.flow.references import writes
@@ -25,6 +26,7 @@ _RESERVED_PATHS = (
     "/whiteboard/board",
     "/whiteboard/why",
     "/whiteboard/history",
+    "/whiteboard/shadows",
 )
 _READING = frozenset({"GET", "HEAD"})
 """Methods that a served table answers itself; a route at its path may take the others."""
@@ -66,6 +68,8 @@ class Declarations:
     routes: list[UserRoute] = field(default_factory=list)
     starts_latest: set[str] = field(default_factory=set)
     timed: list[Timed] = field(default_factory=list)
+    shadows: dict[str, Shadow[Any, Any]] = field(default_factory=dict)
+    """By the name of the table whose reads are compared."""
 
     def __post_init__(self) -> None:
         check_app_id(self.app_id)
@@ -116,6 +120,15 @@ class Declarations:
         if path in served | taken or path in _RESERVED_PATHS:
             raise DeclarationError(f"the path {path} is taken already")
         self.routes.append(UserRoute(path=path, endpoint=endpoint, methods=methods))
+
+    def add_shadow(self, shadow: Shadow[Any, Any]) -> None:
+        """Register shadow reads of a table. Raises: DeclarationError: not this app's table, or its second."""
+        name = shadow.table.name
+        if self.tables.get(name) is not shadow.table:
+            raise DeclarationError(f"table {name} has a shadow, but is not declared on this app")
+        if name in self.shadows:
+            raise DeclarationError(f"table {name} has two shadows")
+        self.shadows[name] = shadow
 
     def _check_path(self, path: str) -> None:
         parts = path.split("/")[1:]

@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from importlib.metadata import version
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from headrace.bridge.shadow.comparing import ShadowRun
 from headrace.clock import SYSTEM_CLOCK, Clock, is_set_within
 from headrace.declarations import Declarations
 from headrace.errors import Unavailable
@@ -90,6 +92,8 @@ class Runtime:
         self._groups: Mapping[str, Group] = {}
         self._dead_letter_bytes_max: int | None = None
         self._served: Sequence[ServedTable] = ()
+        self.shadows: Mapping[str, ShadowRun] = {}
+        """What looks at the reads of a table, by its name."""
         self._survey: Survey | None = None
         self._crew: Crew | None = None
         self._members = Members(declarations.app_id, self._log, clock, retry_s=settings.reopen_backoff_max_s)
@@ -178,6 +182,17 @@ class Runtime:
             name: self._view_of(group) for name, group in found.groups.items() if group.is_global
         }
         self._dead_letter_bytes_max = found.dead_letter_bytes_max
+        self.shadows = {
+            name: shadow.of_run(
+                self.app_id,
+                self.settings,
+                log=self._log,
+                groups=found.groups,
+                topic_ids=found.catalog.topic_ids,
+                clock=self._clock,
+            )
+            for name, shadow in self.declarations.shadows.items()
+        }
         self.teller = Teller(
             self._log,
             groups=found.groups,
@@ -223,6 +238,8 @@ class Runtime:
                 tasks.create_task(record_lag(self._log, site.app, self.views, self._clock), name="lag marks"),
                 tasks.create_task(self._become_ready(crew), name="readiness"),
             ]
+            for name, shadow in self.shadows.items():
+                side.append(tasks.create_task(shadow.run(), name=f"shadow of {name}"))
             for name, followed in self._globals.items():
                 follower = Follower(site, self._groups[name], followed)
                 side.append(tasks.create_task(follower.run(), name=f"follower of {name}"))
@@ -349,6 +366,7 @@ class Runtime:
             sent_outside=Counter(self._outgate.sent if self._outgate else {})
             + Counter(self.figures_of_flow.requests.sent),
             now_s=self._clock.time(),
+            shadows=[shadow.card() for shadow in self.shadows.values()],
         )
 
     def figures(self) -> Samples:
@@ -360,4 +378,5 @@ class Runtime:
             "version": _VERSION,
         }
         followed, now_s = self.global_views(), self._clock.time()
-        return run_samples(self.figures_of_flow, self.views(), self._outgate, worker, followed, now_s=now_s)
+        own = run_samples(self.figures_of_flow, self.views(), self._outgate, worker, followed, now_s=now_s)
+        return chain(own, *(shadow.findings.samples() for shadow in self.shadows.values()))

@@ -2,6 +2,7 @@
 
 from headrace.bridge.applier import Applier
 from headrace.bridge.database import Database
+from headrace.bridge.shadow.declared import Shadow
 from headrace.bridge.sqltable import SqlTable
 
-__all__ = ["Applier", "Database", "SqlTable"]
+__all__ = ["Applier", "Database", "Shadow", "SqlTable"]

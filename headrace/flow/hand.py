@@ -16,16 +16,24 @@ from headrace.tables.followedrows import FollowedRows
 from headrace.tables.globaltable import GlobalTable
 from headrace.tables.globalview import GlobalView
 from headrace.tables.journal import Journal
+from headrace.tables.notedrows import NotedRows
 from headrace.tables.rows import KeyGuard, Rows, RowsInHand
 from headrace.tables.store import Store
 from headrace.tables.table import Table
+from headrace.tables.watch import PartitionWatch, Write
 
 
 class Hand:
     """One event in one agent's hand at a time; set in the context of the task's agents."""
 
     def __init__(
-        self, group: Group, partition: int, *, cache_rows_max: int, followed: Sequence[GlobalView] = ()
+        self,
+        group: Group,
+        partition: int,
+        *,
+        cache_rows_max: int,
+        followed: Sequence[GlobalView] = (),
+        watch: PartitionWatch | None = None,
     ) -> None:
         self.guard = KeyGuard(group.partitioner, partition, group.partitions)
         self.is_open = False
@@ -44,22 +52,39 @@ class Hand:
         self._unit: Unit | None = None
         self._journal: Journal | None = None
         self._cache_rows_max = cache_rows_max
+        self._watch = watch if any(table.is_watched for table in group.tables) else None
         self._rows: dict[Table[Any, Any], Rows] = {}
         self._followed = {view.group: view for view in followed}
         self._followed_rows: dict[Table[Any, Any], FollowedRows] = {}
 
     def open_tables(self, store: Store) -> None:
         """Give the agents their tables over this store."""
-        self._rows = {
-            table: Rows(
-                table.row_prefix, table.keys, table.values, store, cache_rows_max=self._cache_rows_max
-            )
-            for table in self.group.tables
-        }
+        self._rows = {table: self._rows_of(table, store) for table in self.group.tables}
+
+    def _rows_of(self, table: Table[Any, Any], store: Store) -> Rows:
+        rows_max = self._cache_rows_max
+        if self._watch is not None and table.is_watched:
+            watched = self._watch.keys_of(table.row_prefix)
+            return NotedRows(table, store, watched, self._note, cache_rows_max=rows_max)
+        return Rows(table.row_prefix, table.keys, table.values, store, cache_rows_max=rows_max)
 
     def begin(self, unit: Unit) -> None:
         """What is written and sent from here on belongs to this unit."""
         self._unit = unit
+        if self._watch is not None:
+            unit.notes = self._watch.begin()
+
+    def _note(self, store_key: bytes, row: bytes | None) -> None:
+        """The event in hand has written a row that is watched."""
+        assert self._unit is not None
+        assert self._unit.notes is not None
+        place = self._running().stream.place_in_hand
+        if place is None or self._journal is not None or self.is_replaying:
+            # It may be taken back, or has its offset of long ago: what is known is how the unit ends.
+            self._unit.notes.blur(store_key)
+            return
+        chunk, index = place
+        self._unit.notes.wrote(store_key, Write(chunk.topic, chunk.offsets[index], row))
 
     def guard_events(self, *, is_guarded: bool) -> None:
         """Whether what the event in hand changes can be taken back by itself."""

@@ -92,7 +92,7 @@ class Settling:
         self._count(sealed, time.perf_counter() - began)
         layer = dict(sealed.rows)
         self._view.replay_offset_next = sealed.record.inputs[self._group.replay].offset_next
-        self._view.publish(layer, sealed.position, sealed.unit.seen)
+        self._view.publish(layer, sealed.position, sealed.unit.seen, sealed.unit.notes)
         committed.set()
         if previous is not None:
             await previous

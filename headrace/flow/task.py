@@ -82,7 +82,11 @@ class Task:
         self._portions: deque[Portion] = deque()
         """What was fetched and is to be run next."""
         self._hand = Hand(
-            group, partition, cache_rows_max=site.settings.cache_rows_max, followed=self._followed
+            group,
+            partition,
+            cache_rows_max=site.settings.cache_rows_max,
+            followed=self._followed,
+            watch=view.watched_rows,
         )
         self._trace = TaskTrace(site.spans, group.name, partition)
         runs = [

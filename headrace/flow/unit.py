@@ -18,6 +18,7 @@ from headrace.log.port import Append, Chunk, Outgoing
 from headrace.tables.changelog import POSITION_KEY, InputPosition, PositionRecord, Reset, encode_position
 from headrace.tables.rows import Rows
 from headrace.tables.store import Row
+from headrace.tables.watch import WriteNotes
 
 _SLICE_ROWS = 128
 
@@ -51,6 +52,8 @@ class Unit:
         self.agents: dict[str, AgentFigures] = {}
         """What each agent did in it."""
         self.dead_letters = 0
+        self.notes: WriteNotes | None = None
+        """What it writes to rows that are watched; None: no table of the group may be."""
         self._parked = parked or {}
         self._dead_letters = dead_letters
         self._dead_letter_bytes_max = dead_letter_bytes_max

@@ -260,6 +260,24 @@ HOP_FAILURES = Metric(
     "Requests that another worker owns and did not answer, by the name of the error.",
 )
 
+# --- what is compared with the database that is being left
+
+SHADOW_READS = Metric(
+    "headrace_shadow_reads_total",
+    Kind.COUNTER,
+    "reads",
+    ("table", "result"),
+    "Reads that were sampled to ask the old database the same; result is agreed, differing, dropped, "
+    "undecided or failed.",
+)
+SHADOW_WAITING = Metric(
+    "headrace_shadow_waiting",
+    Kind.GAUGE,
+    "reads",
+    ("table",),
+    "Sampled reads whose comparison is not done yet.",
+)
+
 WORKER = Metric(
     "headrace_worker",
     Kind.GAUGE,

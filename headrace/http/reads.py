@@ -40,12 +40,13 @@ _NOT_TEXT = bad_request("This is not UTF-8.")
 class PointReads:
     """`GET {path}/{key}` for one table."""
 
-    __slots__ = ("_find", "_group", "_source", "_table", "_tokens")
+    __slots__ = ("_find", "_group", "_shadow", "_source", "_table", "_tokens")
 
     def __init__(self, source: ReadSource, table: ServedTable) -> None:
         self._source = source
         self._table = table
         self._group = table.group
+        self._shadow = source.shadows.get(table.name)
         self._find = lru_cache(maxsize=_PLACES_CACHED)(self._locate)
         # The last token of each partition, with what it was made of: a row is read far more often
         # than its partition moves.
@@ -74,6 +75,8 @@ class PointReads:
             # Row and position are taken in one turn of the loop: a publish cannot come in between.
             row = self.row(view, store_key)
             position = (POSITION, self._token(partition, view))
+            if self._shadow is not None:
+                self._shadow.served(view, store_key, row)
         except StillRecovering:
             return await RECOVERING.send(send)
         except Exception as error:  # noqa: BLE001  (it is mapped to an answer, and logged there)

@@ -1,6 +1,6 @@
 """What the HTTP layer asks of a running worker."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import Enum
@@ -20,7 +20,7 @@ from headrace.flow.requests.reception import Reception
 from headrace.flow.teller import Teller
 from headrace.http.metric import Samples
 from headrace.http.waiting import Waits
-from headrace.http.whiteboard.board import Board
+from headrace.http.whiteboard.board import Board, ShadowCard
 from headrace.settings import Settings
 from headrace.tables.view import PartitionView
 
@@ -88,6 +88,16 @@ class Sent(Protocol):
         """What it has brought along and read."""
 
 
+class Shadowing(Protocol):
+    """Looks at reads of one table as they are answered, and asks another source the same."""
+
+    def served(self, view: PartitionView, store_key: bytes, row: bytes | None) -> None:
+        """A read is answered with this row, in this turn of the loop. Quick, and raises nothing."""
+
+    def card(self, shown_max: int = ...) -> ShadowCard:
+        """What was found so far, with the newest differences."""
+
+
 class ReadSource(Protocol):
     """A running worker as its HTTP server sees it. All of it is safe to call at any time of its life."""
 
@@ -101,6 +111,10 @@ class ReadSource(Protocol):
     def catalog(self) -> Catalog: ...
     @property
     def served_tables(self) -> Sequence[ServedTable]: ...
+    @property
+    def shadows(self) -> Mapping[str, Shadowing]:
+        """What looks at the reads of a table, by its name."""
+
     @property
     def user_routes(self) -> Sequence[UserRoute]: ...
     @property

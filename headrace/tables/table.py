@@ -53,6 +53,8 @@ class Table(Generic[K, V]):
         self.keys = key_codec(key_type)
         self.values = row_codec(value_type, upcast)
         self.row_prefix = name.encode() + b"\0"
+        self.is_watched = False
+        """Whether rows of it may be watched while they are written: a shadow read asks for that."""
 
     def __repr__(self) -> str:
         return f"<Table {self.name} of group {self.group}>"

@@ -10,6 +10,7 @@ from headrace.events.position import Position, TopicPartition
 from headrace.events.seen import NOTHING_SEEN, Seen
 from headrace.tables.store import Snapshot, Store
 from headrace.tables.waiting import Waiter, Waiters
+from headrace.tables.watch import PartitionWatch, WriteNotes
 
 Layer = Mapping[bytes, bytes | None]
 """Rows of one committed unit that the store does not have yet; None: deleted."""
@@ -70,6 +71,8 @@ class PartitionView:
         self.restore_end = 0
         self.stopped_by: HeadraceError | None = None
         """What the partition stands still for."""
+        self.watched_rows = PartitionWatch()
+        """Rows of which every write is noted."""
         self._store: Store | None = None
         self._layers: tuple[Layer, ...] = ()  # newest first
         self._waiters = Waiters()
@@ -90,6 +93,7 @@ class PartitionView:
     def close(self, state: ViewState = ViewState.CLOSED, *, failure: HeadraceError | None = None) -> None:
         """Stop answering, because of this failure if there is one; the store may be closed right after."""
         self.state, self._store, self._layers, self.held = state, None, (), {}
+        self.watched_rows.lose()
         self.served.clear()
         self._wake()
         self._waiters.refuse(self._unserved if failure is None else lambda: self._failed(failure))
@@ -99,9 +103,12 @@ class PartitionView:
         self.stopped_by = error
         self.close(ViewState.STOPPED)
 
-    def publish(self, layer: Layer, position: Position, seen: Seen = NOTHING_SEEN) -> None:
-        """Show a committed unit: its rows and the position they stand for."""
+    def publish(
+        self, layer: Layer, position: Position, seen: Seen = NOTHING_SEEN, notes: WriteNotes | None = None
+    ) -> None:
+        """Show a committed unit: its rows and the position they stand for; `notes` are of rows watched."""
         if layer:
+            self.watched_rows.published(layer, self.position, position, notes)
             self._layers = (layer, *self._layers)
         self.position, self.seen = position, seen
         self._wake()

@@ -19,7 +19,7 @@ from headrace.flow.outgate import Gate
 from headrace.flow.requests.reception import Reception
 from headrace.http.application import build_application
 from headrace.http.metric import Sample
-from headrace.http.source import Sent, ServedTable, UserRoute, WorkerState
+from headrace.http.source import Sent, ServedTable, Shadowing, UserRoute, WorkerState
 from headrace.http.waiting import Waits
 from headrace.http.whiteboard.board import AgentCard, Board, TableCard, TopicCard
 from headrace.http.whiteboard.survey import partition_card
@@ -106,6 +106,7 @@ class Service:
         self.waits = Waits(self.inquiry, self.settings, clock)
         self.served_tables = tables
         self.user_routes = routes
+        self.shadows: dict[str, Shadowing] = {}
         self.reception: Reception | None = None
         self.samples: list[Sample] = []
         self.log: list[str] = []

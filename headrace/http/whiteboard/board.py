@@ -95,6 +95,36 @@ class PartitionCard(msgspec.Struct, frozen=True, kw_only=True):
         return sum(self.lags.values())
 
 
+class ShadowDifference(msgspec.Struct, frozen=True, kw_only=True):
+    """A row in which a table and the database differ at one position."""
+
+    key: str
+    position: dict[str, int]
+    """`topic/partition` to the next offset: both sides contain what is before."""
+    in_table: str | None
+    """What the table holds; None: no row."""
+    in_database: str | None
+    at_s: float
+    """When it was found, in seconds since the epoch."""
+
+
+class ShadowCard(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the reads of a table that the old database was asked, too."""
+
+    table: str
+    compared: int = 0
+    agreed: int = 0
+    differing: int = 0
+    waiting: int = 0
+    dropped: int = 0
+    """Sampled when as many waited as may."""
+    undecided: int = 0
+    """Not seen at one position in time."""
+    failed: int = 0
+    differences: tuple[ShadowDifference, ...] = ()
+    """The newest ones, the newest first."""
+
+
 class Board(msgspec.Struct, frozen=True, kw_only=True):
     """One service as one of its workers sees it."""
 
@@ -109,6 +139,7 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
     dead_letters: int = 0
     """Since this worker started."""
     dead_letters_topic: str = ""
+    shadows: tuple[ShadowCard, ...] = ()
 
     @property
     def shape(self) -> str:
@@ -120,6 +151,8 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
             + [f"table {t.name} {t.group} {t.path}" for t in self.tables]
             + [f"route {r.path} {r.methods} {r.sends}" for r in self.routes]
             + [f"task {p.group} {p.number}" for p in self.partitions]
+            # What differs is listed when the page is drawn.
+            + [f"shadow {s.table} {len(s.differences)}" for s in self.shadows]
         )
 
     @property

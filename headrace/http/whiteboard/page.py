@@ -45,6 +45,7 @@ def page(board: Board, readings: Mapping[str, str]) -> bytes:
         f'<section class="sheet picture" aria-label="Whiteboard">'
         f"{draw_wide(board, readings)}{draw_narrow(board, readings)}</section>"
         f'<div class="two">{lookup}{_partitions(board, readings)}</div>'
+        f"{_shadows(board, readings)}"
         '<section class="sheet telling" aria-live="polite" hidden></section>'
         '<footer><a href="/openapi.json">openapi.json</a><a href="/metrics">metrics</a>'
         '<a href="/readyz">readiness</a><span>Figures are of this worker.</span>'
@@ -166,3 +167,44 @@ def _partitions(board: Board, readings: Mapping[str, str]) -> str:
         'aria-label="Partitions"><table><thead><tr><th>Task</th><th>State</th><th>Position</th>'
         f'<th class="n">Lag</th></tr></thead><tbody>{"".join(rows)}</tbody></table></div></section>'
     )
+
+
+def _shadows(board: Board, readings: Mapping[str, str]) -> str:
+    """What shadow reads have found, and the newest rows that differ; nothing where there are none."""
+    if not board.shadows:
+        return ""
+    rows, found = [], []
+    for card in board.shadows:
+        slot = f"{board.app}/shadow/{card.table}"
+        rows.append(
+            f'<tr><td>{escape(card.table)}</td><td class="n"{live(readings, f"{slot}/compared")}</td>'
+            f'<td class="n differing"{live(readings, f"{slot}/differing", "data-count")}</td>'
+            f'<td class="n"{live(readings, f"{slot}/waiting")}</td>'
+            f'<td class="n"{live(readings, f"{slot}/left")}</td></tr>'
+        )
+        found += [
+            f"<tr><td>{escape(card.table)}</td><td>{escape(each.key)}</td>"
+            f"<td>{'<br>'.join(f'{escape(at)} {offset:,}' for at, offset in each.position.items())}</td>"
+            f"<td><code>{_answer(each.in_table)}</code></td>"
+            f"<td><code>{_answer(each.in_database)}</code></td></tr>"
+            for each in card.differences
+        ]
+    differences = (
+        '<div class="scroll" tabindex="0" role="region" aria-label="Rows that differ"><table><thead><tr>'
+        "<th>Table</th><th>Key</th><th>At</th><th>The table says</th><th>The database says</th></tr></thead>"
+        f"<tbody>{''.join(found)}</tbody></table></div>"
+        if found
+        else ""
+    )
+    return (
+        '<section class="sheet shadows"><h2>Shadow reads</h2><p class="hint">The old database is asked the '
+        'same as readers of a table, and both are compared at one position.</p><div class="scroll" '
+        'tabindex="0" role="region" aria-label="Shadow reads"><table><thead><tr><th>Table</th>'
+        '<th class="n">Compared</th><th class="n">Differing</th><th class="n">Waiting</th>'
+        f'<th class="n">Not compared</th></tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+        f"{differences}</section>"
+    )
+
+
+def _answer(text: str | None) -> str:
+    return "no row" if text is None else escape(text)

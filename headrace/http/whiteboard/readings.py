@@ -40,6 +40,13 @@ def _slots(board: Board, rates: Rates) -> Iterator[tuple[str, str]]:
         yield f"agent/{agent.name}/dead\tdata-count", _some(agent.dead_letters)
     for table in board.tables:
         yield f"table/{table.name}/rows", _rows(table)
+    for shadow in board.shadows:
+        slot = f"shadow/{shadow.table}"
+        yield f"{slot}/compared", number(shadow.compared)
+        yield f"{slot}/differing", number(shadow.differing)
+        yield f"{slot}/differing\tdata-count", _some(shadow.differing)
+        yield f"{slot}/waiting", number(shadow.waiting)
+        yield f"{slot}/left", number(shadow.dropped + shadow.undecided + shadow.failed)
     for card in board.partitions:
         slot = f"task/{card.group}/{card.number}"
         yield f"{slot}\tdata-state", card.state

@@ -16,6 +16,7 @@ from headrace.http.whiteboard.board import (
     HeldCard,
     PartitionCard,
     RouteCard,
+    ShadowCard,
     TableCard,
     TopicCard,
 )
@@ -60,6 +61,7 @@ class Survey:
         figures: FlowFigures,
         sent_outside: Mapping[str, int],
         now_s: float,
+        shadows: Sequence[ShadowCard] = (),
     ) -> Board:
         """The board as of now; rows are counted elsewhere."""
         sent = {name: figures.sent.get(name, 0) + sent_outside.get(name, 0) for name in self._topics}
@@ -83,6 +85,7 @@ class Survey:
             partitions=partitions,
             dead_letters=figures.dead_letters,
             dead_letters_topic=dead_letters_name(self._app),
+            shadows=tuple(shadows),
         )
 
     def _topic(

@@ -21,7 +21,8 @@ from headrace.tables.view import PartitionView
 
 FEED, ROW, BOARD = b"/whiteboard/feed", b"/whiteboard/row", b"/whiteboard/board"
 WHY, HISTORY = b"/whiteboard/why", b"/whiteboard/history"
-PATHS = frozenset({FEED, ROW, BOARD, WHY, HISTORY})
+SHADOWS = b"/whiteboard/shadows"
+PATHS = frozenset({FEED, ROW, BOARD, WHY, HISTORY, SHADOWS})
 
 HTML_HEADERS: tuple[RawHeader, ...] = (
     (b"content-type", b"text/html; charset=utf-8"),
@@ -31,6 +32,8 @@ HTML_HEADERS: tuple[RawHeader, ...] = (
     (b"cache-control", b"no-store"),
 )
 """Of every page: nothing is stored, and nothing comes from elsewhere."""
+_JSON: RawHeader = (b"content-type", b"application/json")
+_DIFFERENCES_MAX = 1_000
 _DOOR = page.door()
 _LOOKUP = bad_request("A look-up names a table that is served and a key: ?table=...&key=...")
 _BUSY = Problem(503, "The events of another key are being read at the moment; try again.", RETRY_AFTER)
@@ -69,11 +72,12 @@ class Whiteboard:
             if isinstance(found, Problem):
                 return await found.send(send)
             return await self._respond_key(path, *found, send)
+        if path == SHADOWS:
+            cards = [shadow.card(_DIFFERENCES_MAX) for shadow in self._source.shadows.values()]
+            return await send_document(send, msgspec.json.encode(cards), _JSON)
         (board,), readings = await self._feed.now()
         if path == BOARD:
-            return await send_document(
-                send, msgspec.json.encode(board), (b"content-type", b"application/json")
-            )
+            return await send_document(send, msgspec.json.encode(board), _JSON)
         return await send_document(send, page.page(board, readings), *HTML_HEADERS)
 
     def _find(self, query: bytes) -> tuple[ServedTable, str, PartitionView, bytes] | Problem:
@@ -120,7 +124,7 @@ class Whiteboard:
             # As text: a browser would round long numbers.
             "row": None if row is None else msgspec.json.format(row, indent=2).decode(),
         }
-        return await send_document(send, msgspec.json.encode(found), (b"content-type", b"application/json"))
+        return await send_document(send, msgspec.json.encode(found), _JSON)
 
 
 async def send_door(send: Send) -> int:
