@@ -8,6 +8,7 @@ from typing import Any
 from headrace.bridge.shadow.declared import Shadow
 from headrace.errors import DeclarationError
 from headrace.flow.agent import Agent
+from headrace.flow.post import Post
 from headrace.flow.references import writes
 from headrace.flow.topic import Topic
 from headrace.http.source import Endpoint, UserRoute
@@ -70,6 +71,7 @@ class Declarations:
     timed: list[Timed] = field(default_factory=list)
     shadows: dict[str, Shadow[Any, Any]] = field(default_factory=dict)
     """By the name of the table whose reads are compared."""
+    posts: list[Post] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         check_app_id(self.app_id)
@@ -95,6 +97,12 @@ class Declarations:
                 f"agent {agent.name} reads topic {agent.topic.name}, which is not declared on this app"
             )
         self.agents.append(agent)
+
+    def add_post(self, post: Post) -> None:
+        """Register what one worker at a time looks after. Raises: DeclarationError when its name is taken."""
+        if post.name in {other.name for other in self.posts} | {agent.group for agent in self.agents}:
+            raise DeclarationError(f"the name {post.name} is taken already", hint="Give it another name=.")
+        self.posts.append(post)
 
     def add_table(self, table: Table[Any, Any], about: str | None = None) -> None:
         """Register a table, and what it says to people. Raises: DeclarationError when its name is taken."""

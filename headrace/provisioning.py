@@ -64,6 +64,8 @@ async def provision_run(log: Log, settings: Settings, declared: Declarations) ->
     requests = await provision_requests(log, declared)
     if requests is not None:
         own = {**own, requests.name: requests}
+    if declared.posts:
+        own = {**own, **await log.provision([post.spec for post in declared.posts])}
     by_name = {group.name: group for group in groups}
     served = tuple(served_tables(declared, by_name))
     survey = Survey(

@@ -24,6 +24,7 @@ from headrace.flow.group import Group
 from headrace.flow.lag import record_lag
 from headrace.flow.members import Members, Peer
 from headrace.flow.outgate import Gate, Outgate, SendScope
+from headrace.flow.post import Post
 from headrace.flow.requests.answer import RequestGroup
 from headrace.flow.requests.reception import Reception
 from headrace.flow.task import Worksite
@@ -152,7 +153,7 @@ class Runtime:
         app = self.declarations.app_id
         engine = self._engine or open_engine(self.settings, store_folder(self.settings, app, self.instance))
         try:
-            shared: list[Group | RequestGroup] = [*self._groups.values()]
+            shared: list[Group | RequestGroup | Post] = [*self._groups.values(), *self.declarations.posts]
             if self._requests is not None:
                 shared.append(self._requests)
             member = Member(
@@ -227,7 +228,8 @@ class Runtime:
         async with asyncio.TaskGroup() as tasks:
             if self._requests is not None:
                 self.reception = Reception(self._requests, self._outgate, self.figures_of_flow.requests)
-            crew = self._crew = Crew(site, self._groups, membership, tasks, self.reception)
+            posts = self.declarations.posts
+            crew = self._crew = Crew(site, self._groups, membership, tasks, self.reception, posts)
             side = [
                 tasks.create_task(self._members.run(), name="members"),
                 tasks.create_task(

@@ -2,7 +2,9 @@
 
 from headrace.bridge.applier import Applier
 from headrace.bridge.database import Database
+from headrace.bridge.outbox import Outbox
+from headrace.bridge.relay import Relay
 from headrace.bridge.shadow.declared import Shadow
 from headrace.bridge.sqltable import SqlTable
 
-__all__ = ["Applier", "Database", "Shadow", "SqlTable"]
+__all__ = ["Applier", "Database", "Outbox", "Relay", "Shadow", "SqlTable"]

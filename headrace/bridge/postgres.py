@@ -61,9 +61,43 @@ class PostgresEngine:
             await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
         return PostgresSession(connection, access)
 
+    async def waker(self, channel: str) -> "PostgresWaker":
+        """Tells of notifications of a channel. Raises: DatabaseUnavailable."""
+        try:
+            connection = await psycopg.AsyncConnection.connect(
+                self._url, autocommit=True, application_name=channel, connect_timeout=CONNECT_TIMEOUT_S
+            )
+            await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+        except psycopg.Error as error:
+            raise DatabaseUnavailable(f"the database {self.shown} does not answer: {error}") from error
+        return PostgresWaker(connection)
+
+
+class PostgresWaker:
+    """LISTENs on a connection of its own."""
+
+    def __init__(self, connection: "psycopg.AsyncConnection[SqlRow]") -> None:
+        self._connection = connection
+
+    async def wait(self, timeout_s: float) -> None:
+        """Return after a notification, or after the time. Raises: DatabaseUnavailable."""
+        try:
+            async for _ in self._connection.notifies(timeout=timeout_s, stop_after=1):
+                pass
+            async for _ in self._connection.notifies(timeout=0):
+                pass  # what came meanwhile is told by the same wake-up
+        except psycopg.Error as error:
+            raise _told(error) from error
+
+    async def close(self) -> None:
+        """Let go of its connection."""
+        await self._connection.close()
+
 
 class PostgresSession:
     """One connection."""
+
+    engine_name = "postgresql"
 
     def __init__(self, connection: "psycopg.AsyncConnection[SqlRow]", access: Access) -> None:
         self.statements = 0

@@ -28,6 +28,8 @@ class Session(Protocol):
     this statement or row; the transaction is to be rolled back. One task at a time uses a session.
     """
 
+    engine_name: str
+    """That of its database."""
     statements: int
     """How many statements went to the database over this connection; a batch of rows counts once."""
 
@@ -53,6 +55,16 @@ class Session(Protocol):
         """Let go of the connection; what is not committed is undone."""
 
 
+class Waker(Protocol):
+    """Tells of commits of others."""
+
+    async def wait(self, timeout_s: float) -> None:
+        """Return after a commit since the last call, or after the time. Raises: DatabaseUnavailable."""
+
+    async def close(self) -> None:
+        """Let go of what it listens with."""
+
+
 class Engine(Protocol):
     """A database at one address."""
 
@@ -66,6 +78,9 @@ class Engine(Protocol):
 
         Raises: DatabaseUnavailable.
         """
+
+    async def waker(self, channel: str) -> Waker:
+        """Who tells of commits: those that notify the channel, where the database has such a thing."""
 
 
 def quoted(name: str) -> str:

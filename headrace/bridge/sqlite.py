@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -15,6 +16,8 @@ T = TypeVar("T")
 
 BUSY_TIMEOUT_S = 10.0
 """How long a statement waits for another connection's transaction."""
+LOOK_EVERY_S = 0.01
+"""How often a commit of another connection is looked for."""
 _GONE = frozenset(
     {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL,
      sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_NOMEM}
@@ -41,9 +44,37 @@ class SqliteEngine:
             raise
         return session
 
+    async def waker(self, channel: str) -> "SqliteWaker":
+        """Tells of commits of every connection. Raises: DatabaseUnavailable."""
+        return SqliteWaker(await self.connect(Access.READ, purpose=channel))
+
+
+class SqliteWaker:
+    """Looks whether another connection has committed: SQLite tells nobody."""
+
+    def __init__(self, session: "SqliteSession") -> None:
+        self._session = session
+        self._version: Any = None
+
+    async def wait(self, timeout_s: float) -> None:
+        """Return after a commit of another connection, seen within 10 ms, or after the time."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            ((version,),) = await self._session.fetch("PRAGMA data_version")
+            if version != self._version or time.monotonic() > deadline:
+                self._version = version
+                return
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def close(self) -> None:
+        """Let go of its connection."""
+        await self._session.close()
+
 
 class SqliteSession:
     """One connection, used by its own thread only."""
+
+    engine_name = "sqlite"
 
     def __init__(self, path: Path, access: Access, purpose: str) -> None:
         self.statements = 0

@@ -55,6 +55,7 @@ HeadraceError
             CommitInDoubt   the connection was lost in a commit
             ApplierFenced   another worker applies this partition
         SchemaMismatch      a table of headrace's own is missing there, or another one
+        OutsideTransaction  an event was to be left in an outbox by itself
         OutboxLost          the outbox is not the one that was published from
         DriftFound          two tables differ at one position
         CutoverRefused      a step of a migration is not taken
@@ -70,6 +71,7 @@ from headrace.errors.bridge import (
     DatabaseUnavailable,
     DriftFound,
     OutboxLost,
+    OutsideTransaction,
     SchemaMismatch,
     StatementRefused,
 )
@@ -165,6 +167,7 @@ __all__ = [
     "OffsetOutOfRange",
     "OutboxLost",
     "OutsideAgent",
+    "OutsideTransaction",
     "PartitionStopped",
     "PartitionerMismatch",
     "PeerError",

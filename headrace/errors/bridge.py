@@ -7,6 +7,8 @@ from headrace.errors.root import HeadraceError
 class BridgeError(HeadraceError):
     """Something between the shared database and the events is not as it must be."""
 
+    hint = "See docs/howto/apply-to-a-database.md."
+
 
 class DatabaseUnavailable(BridgeError):
     """The database does not answer, or has ended the connection: what was not committed is undone."""
@@ -31,6 +33,12 @@ class StatementRefused(EventError):
     hint = "It is a dead letter, or its partition stands still (on_error=); correct the statement or the row."
 
 
+class OutsideTransaction(BridgeError):
+    """An event was to be left in an outbox by itself: it would be there although its cause is undone."""
+
+    hint = "Begin a transaction first, and write the event beside what it tells of."
+
+
 class SchemaMismatch(BridgeError):
     """A table that headrace keeps in the database is missing, or of another version."""
 
@@ -51,6 +59,8 @@ class DriftFound(BridgeError):
 
 class CutoverRefused(BridgeError):
     """A step of a migration is not taken, because what it needs is not so."""
+
+    hint = "The message says what is missing; put that right, then take the step again."
 
 
 class ContractOnly(BridgeError):

@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from headrace.errors import Unavailable
 from headrace.flow.group import Group
 from headrace.flow.keeper import Keeper, Kept, tasks_of
+from headrace.flow.post import Post
 from headrace.flow.requests.reception import Reception
 from headrace.flow.task import Worksite
 from headrace.log.port import Assignment, Membership
@@ -32,6 +33,7 @@ class Crew:
         membership: Membership,
         tasks: asyncio.TaskGroup,
         reception: Reception | None = None,
+        posts: Sequence[Post] = (),
     ) -> None:
         self.keepers: dict[TaskKey, Keeper] = {}
         self.generation = -1
@@ -39,8 +41,9 @@ class Crew:
         self._site = site
         self._groups = groups
         self._reception = reception
-        self._kept: dict[str, Kept] = {**groups}
-        """What is shared out: task groups, and the partitions of recorded requests."""
+        self._posts = {post.name: post for post in posts}
+        self._kept: dict[str, Kept] = {**groups, **self._posts}
+        """What is shared out: task groups, posts, and the partitions of recorded requests."""
         if reception is not None:
             self._kept[reception.group.name] = reception.group
         self._membership = membership
@@ -102,7 +105,8 @@ class Crew:
 
     def desks(self) -> list[PartitionView]:
         """Every partition of recorded requests that this worker owns."""
-        return [self.keepers[key].view for key in sorted(self.keepers) if key[0] not in self._groups]
+        others = self._groups.keys() | self._posts.keys()
+        return [self.keepers[key].view for key in sorted(self.keepers) if key[0] not in others]
 
     def owner(self, group: str, partition: int) -> str | None:
         """The instance that owns a partition in the current generation, over all workers."""
@@ -132,6 +136,8 @@ class Crew:
         group, partition = key
         if self._reception is not None and group == self._reception.group.name:
             begin = self._reception.desks_of(self._site, partition)
+        elif group in self._posts:
+            begin = self._posts[group].work_at(self._site, partition)
         else:
             begin = tasks_of(self._site, self._groups[group], partition)
         keeper = Keeper(self._site, self._kept[group], partition, self._membership, begin)

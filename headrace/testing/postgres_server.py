@@ -20,7 +20,7 @@ _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 20.0
 _LOOK_AGAIN_S = 0.05
 _UNPRIVILEGED = "nobody"
-_FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+_FAST = ("fsync=off", "full_page_writes=off")
 
 
 class ServerFailed(Exception):
