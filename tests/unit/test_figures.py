@@ -1,5 +1,6 @@
 """Metrics: every declared one is shown by some part of a worker, and each says what its declaration says."""
 
+from headrace.bridge.shadow.findings import Findings
 from headrace.events.position import Position, TopicPartition
 from headrace.figures import run_samples
 from headrace.flow.figures import FlowFigures
@@ -61,6 +62,7 @@ def values() -> dict[tuple[str, tuple[str, ...]], float | Histogram]:
         *run_samples(flow, views, gate, WORKER, followed, now_s=NOW_S),
         *request_samples([read], waiting=0),
     ]
+    samples += Findings("balances").samples()
     hops = HopFigures()
     hops.failed(HopKind.READ, "TimeoutError")
     return {(sample.metric.name, sample.labels): sample.value for sample in (*samples, *hops.samples())}
