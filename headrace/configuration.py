@@ -21,6 +21,8 @@ FILE_NAME = "headrace.toml"
 OTHER_NAMES = frozenset(
     {
         "HEADRACE_KAFKA_LIB",
+        "HEADRACE_TEST_BRIDGE_KILLS",
+        "HEADRACE_TEST_CONTROL_RUNS",
         "HEADRACE_TEST_DIFF_ROWS",
         "HEADRACE_TEST_MUTATIONS",
         "HEADRACE_TEST_PAIRS",
