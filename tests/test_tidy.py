@@ -43,6 +43,7 @@ NO_LOOP = (
     "headrace.log.embedded",
     "headrace.testing.kafka_broker",
     "headrace.testing.postgres_server",
+    "tests.process.apps.sql_till",
     "app.demo",
     "app.replay",
     "bench",

@@ -1,4 +1,4 @@
-"""`python -m tests.process.apps.sql_till URL PAYMENTS`: a service that writes its database, and leaves events.
+"""`python -m tests.process.apps.sql_till URL PAYMENTS`: a service that writes a database, and leaves events.
 
 It pays until there are so many payments in the database, whoever is killed meanwhile; one at a time runs.
 """
