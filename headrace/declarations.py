@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import Any
 
+from headrace.bridge.diff.declared import Compared
 from headrace.bridge.shadow.declared import Shadow
 from headrace.errors import DeclarationError
 from headrace.flow.agent import Agent
@@ -71,7 +72,12 @@ class Declarations:
     timed: list[Timed] = field(default_factory=list)
     shadows: dict[str, Shadow[Any, Any]] = field(default_factory=dict)
     """By the name of the table whose reads are compared."""
+<<<<<<< HEAD
     posts: list[Post] = field(default_factory=list)
+=======
+    compared: dict[str, Compared[Any, Any]] = field(default_factory=dict)
+    """By the name of the table that is compared with one of the database."""
+>>>>>>> f223079 (Compare a table of the database with one of the app at one position: headrace bridge diff)
 
     def __post_init__(self) -> None:
         check_app_id(self.app_id)
@@ -137,6 +143,15 @@ class Declarations:
         if name in self.shadows:
             raise DeclarationError(f"table {name} has two shadows")
         self.shadows[name] = shadow
+
+    def add_compared(self, compared: Compared[Any, Any]) -> None:
+        """Register a comparison of a table. Raises: DeclarationError: not this app's table, or its second."""
+        name = compared.table.name
+        if self.tables.get(name) is not compared.table:
+            raise DeclarationError(f"table {name} is compared, but is not declared on this app")
+        if name in self.compared:
+            raise DeclarationError(f"table {name} is compared twice")
+        self.compared[name] = compared
 
     def _check_path(self, path: str) -> None:
         parts = path.split("/")[1:]

@@ -10,6 +10,7 @@ from headrace.log.stretch import holds_records
 
 _READ = """SELECT topic, topic_id, partition, offset_next FROM headrace_positions
     WHERE app = %s AND group_name = %s"""
+_INPUTS = "SELECT DISTINCT topic FROM headrace_positions WHERE app = %s AND group_name = %s"
 _KNOWN_MAX = 4_096
 
 
@@ -32,6 +33,17 @@ async def pinned(session: Session, applier: tuple[str, str], topic_ids: Mapping[
     return Position(found)
 
 
+async def applier_inputs(session: Session, applier: tuple[str, str]) -> frozenset[str]:
+    """The topics that an applier has a position in. Raises: SchemaMismatch when it has none at all."""
+    found = await session.fetch(_INPUTS, applier)
+    if not found:
+        raise SchemaMismatch(
+            f"the database has no position of an applier {'/'.join(applier)}",
+            hint="Name it as `group` or `app/group`, and let it apply at least one event.",
+        )
+    return frozenset(topic for (topic,) in found)
+
+
 def applier_of(text: str, app: str) -> tuple[str, str]:
     """App and group of an applier that is written as `group` or `app/group`."""
     of_app, separator, group = text.rpartition("/")
@@ -46,7 +58,7 @@ class Stretches:
         self._known: dict[tuple[TopicPartition, int, int], bool] = {}
 
     async def is_empty(self, place: TopicPartition, start: int, end: int) -> bool:
-        """Whether no event lies from `start` up to before `end`; both must have been reached by somebody."""
+        """Whether no event lies from `start` up to before `end`; false where the log ends before."""
         if start >= end:
             return True
         asked = (place, start, end)

@@ -1,4 +1,4 @@
-"""How far a long reading of the log is: a bar on a terminal, plain lines elsewhere; on the standard error."""
+"""How far long work is: a bar on a terminal, plain lines elsewhere; on the standard error."""
 
 import importlib.util
 import sys
@@ -20,15 +20,19 @@ _BAR_EVERY_S = 0.2
 
 
 class ReadingProgress(AbstractContextManager["ReadingProgress"]):
-    """Shown for the time of the block, once a reading takes longer than a second."""
+    """Shown for the time of the block, once the work takes longer than a second."""
 
-    def __init__(self) -> None:
+    def __init__(self, doing: str = "reading", unit: str = "offsets") -> None:
+        self._doing = doing
+        self._unit = unit
+        self._began = 0.0
         self._next_at = 0.0
         self._open = ExitStack()
         self._bars: tuple[Bars, TaskID] | None = None
 
     def __enter__(self) -> Self:
-        self._next_at = time.monotonic() + _PATIENCE_S
+        self._began = time.monotonic()
+        self._next_at = self._began + _PATIENCE_S
         return self
 
     def __exit__(
@@ -37,7 +41,7 @@ class ReadingProgress(AbstractContextManager["ReadingProgress"]):
         self._open.close()
 
     def report(self, read: int, of: int) -> None:
-        """Show that so many offsets of so many are read."""
+        """Show that so many of so many are done, and about how long the others will take."""
         now = time.monotonic()
         if now < self._next_at:
             return
@@ -46,9 +50,10 @@ class ReadingProgress(AbstractContextManager["ReadingProgress"]):
             self._show_bar(read, of)
         else:
             self._next_at = now + _LINE_EVERY_S
-            click.echo(
-                f"headrace: reading: {100 * read // max(1, of)} % ({read:,} of {of:,} offsets)", err=True
-            )
+            left_s = (now - self._began) * max(0, of - read) / read if read else None
+            about = f", about {left_s:.0f} s left" if left_s is not None else ""
+            done = f"{100 * read // max(1, of)} % ({read:,} of {of:,} {self._unit})"
+            click.echo(f"headrace: {self._doing}: {done}{about}", err=True)
 
     def _show_bar(self, read: int, of: int) -> None:
         from rich.console import Console
@@ -57,13 +62,13 @@ class ReadingProgress(AbstractContextManager["ReadingProgress"]):
 
         if self._bars is None:
             columns = (
-                TextColumn("reading"),
+                TextColumn(self._doing),
                 BarColumn(),
-                TextColumn("{task.percentage:>3.0f} % of {task.total:,.0f} offsets"),
+                TextColumn(f"{{task.percentage:>3.0f}} % of {{task.total:,.0f}} {self._unit}"),
                 TimeRemainingColumn(),
             )
             bars = Bars(*columns, console=Console(stderr=True), transient=True, auto_refresh=False)
             self._open.enter_context(bars)
-            self._bars = (bars, bars.add_task("reading", total=max(1, of)))
+            self._bars = (bars, bars.add_task(self._doing, total=max(1, of)))
         bars, bar = self._bars
         bars.update(bar, total=max(1, of), completed=read, refresh=True)

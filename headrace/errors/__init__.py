@@ -58,6 +58,7 @@ HeadraceError
         OutsideTransaction  an event was to be left in an outbox by itself
         OutboxLost          the outbox is not the one that was published from
         DriftFound          two tables differ at one position
+        NotAtOnePosition    two tables did not come to one position in time
         CutoverRefused      a step of a migration is not taken
         ContractOnly        a worker without a database was about to open one
 """
@@ -70,6 +71,7 @@ from headrace.errors.bridge import (
     CutoverRefused,
     DatabaseUnavailable,
     DriftFound,
+    NotAtOnePosition,
     OutboxLost,
     OutsideTransaction,
     SchemaMismatch,
@@ -161,6 +163,7 @@ __all__ = [
     "MalformedKey",
     "MalformedStamp",
     "MalformedToken",
+    "NotAtOnePosition",
     "NotOwner",
     "NotReached",
     "NotSupported",

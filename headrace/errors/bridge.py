@@ -57,6 +57,12 @@ class DriftFound(BridgeError):
     hint = "`headrace bridge diff` shows every row that differs, and which correction events would repair it."
 
 
+class NotAtOnePosition(BridgeError):
+    """A table and the database did not come to one position in time."""
+
+    hint = "`headrace tables` and headrace_positions show how far each is: do the worker and the applier run?"
+
+
 class CutoverRefused(BridgeError):
     """A step of a migration is not taken, because what it needs is not so."""
 

@@ -75,12 +75,14 @@ async def last_before(log: Log, place: TopicPartition, offset: int, held: Offset
 
 
 async def holds_records(log: Log, place: TopicPartition, start: int, end: int) -> bool:
-    """Whether there is a committed record from `start` up to before `end`, which must have been reached.
+    """Whether there is a committed record from `start` up to before `end`, or may be: the log ends before.
 
     Where there is none, a position at `start` and one at `end` are the same: what lies between them
     ends transactions, was aborted, or is deleted.
     """
     held = (await log.offsets([place]))[place]
+    if end > held.stable:
+        return True
     async with aclosing(records(log, place, max(start, held.start), end)) as found:
         async for _ in found:
             return True

@@ -75,8 +75,8 @@ class Laggard:
             await reader.close()
 
     async def _step(self, reader: Reader, session: Session, place: TopicPartition, topic_id: str) -> None:
-        (chunk,) = await reader.fetch(records_max=self._fate.randrange(1, 200), bytes_max=1 << 20)
-        if self._delay_max_s:
+        (chunk,) = await reader.fetch(records_max=10_000, bytes_max=1 << 20)
+        if self._delay_max_s and self._fate.random() < 0.5:
             await asyncio.sleep(self._fate.random() * self._delay_max_s)
         while len(chunk):
             size = self._fate.randrange(1, len(chunk) + 1)
