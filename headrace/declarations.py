@@ -72,12 +72,9 @@ class Declarations:
     timed: list[Timed] = field(default_factory=list)
     shadows: dict[str, Shadow[Any, Any]] = field(default_factory=dict)
     """By the name of the table whose reads are compared."""
-<<<<<<< HEAD
     posts: list[Post] = field(default_factory=list)
-=======
     compared: dict[str, Compared[Any, Any]] = field(default_factory=dict)
     """By the name of the table that is compared with one of the database."""
->>>>>>> f223079 (Compare a table of the database with one of the app at one position: headrace bridge diff)
 
     def __post_init__(self) -> None:
         check_app_id(self.app_id)

@@ -60,7 +60,7 @@ class DriftFound(BridgeError):
 class NotAtOnePosition(BridgeError):
     """A table and the database did not come to one position in time."""
 
-    hint = "`headrace tables` and headrace_positions show how far each is: do the worker and the applier run?"
+    hint = "Look whether both run: `headrace tables` and headrace_positions show how far each is."
 
 
 class CutoverRefused(BridgeError):

@@ -1,8 +1,8 @@
 """All that a comparison stands on: the database, the changelog, and a folder for what it has found."""
 
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,15 @@ from headrace.bridge.diff.replica import Replica
 from headrace.bridge.diff.sqlside import SqlSide
 from headrace.bridge.diff.state import Asked, State
 from headrace.bridge.pin import Stretches, applier_inputs, applier_of
-from headrace.bridge.session import Access, Engine
+from headrace.bridge.session import Access, Engine, Session
 from headrace.errors import DeclarationError
 from headrace.flow.group import Group
 from headrace.log.port import Log, TopicInfo
 from headrace.settings import Settings
 from headrace.tables.rocksdb import RocksEngine
+from headrace.tables.store import Store
 
+_REPLICA = "replica"
 _CACHE_BYTES = 32 * 1024 * 1024
 _FRESH_S = 1800.0
 """A replica that is older is made anew: compaction may have taken what it would have to read."""
@@ -62,59 +64,66 @@ async def open_comparison(
     engine = compared.database.engine(settings)
     applier = applier_of(compared.applier, group.app)
     changelog_id = topics[group.changelog].topic_id
-    folder = comparison_folder(settings, group.app, compared.table.name)
-    asked = Asked(
-        compared.table.name, compared.sql_table, engine.shown, "/".join(applier), changelog_id, share
-    )
-    state = State.resume(folder, asked) if is_resumed else None
-    now_s = time.time()
-    state = state or State.begin(folder, asked, now_s)
-    session = await engine.connect(Access.SNAPSHOT, purpose=f"headrace diff of {compared.table.name}")
-    stores = RocksEngine(folder, cache_bytes=_CACHE_BYTES, write_buffer_bytes=_CACHE_BYTES)
-    try:
-        inputs = await applier_inputs(session, applier)
-        await session.rollback()
-        shared = [name for name in group.inputs if name in inputs]
-        if not shared:
-            raise DeclarationError(
-                f"the applier {'/'.join(applier)} reads no input of table {compared.table.name}",
-                hint="Name the group that keeps the database up to date: applier=applier.group.",
-            )
-        if not state.is_resumed or now_s - state.touched_s > _FRESH_S:
-            stores.drop("replica", 0)
-        store = stores.open("replica", 0)
-        replica = Replica(
-            log,
-            group,
-            changelog_id,
-            compared.table.row_prefix,
-            store,
-            inputs=shared,
-            stretches=Stretches(log),
-        )
+    table = compared.table.name
+    asked = Asked(table, compared.sql_table, engine.shown, "/".join(applier), changelog_id, share)
+    state = _state(comparison_folder(settings, group.app, table), asked, is_resumed=is_resumed)
+    async with AsyncExitStack() as stack:
+        session = await engine.connect(Access.SNAPSHOT, purpose=f"headrace diff of {table}")
+        stack.push_async_callback(session.close)
+        shared = await _shared_inputs(session, applier, group, table)
+        store = stack.enter_context(_replica_store(state))
+        prefix, stretches = compared.table.row_prefix, Stretches(log)
+        replica = Replica(log, group, changelog_id, prefix, store, inputs=shared, stretches=stretches)
+        stack.push_async_callback(replica.close)
         sql = SqlSide(engine, compared)
         rows_estimate = await sql.count(session)
         await session.rollback()
         await replica.open()
-        try:
-            comparison = Comparison(
-                compared,
-                group,
-                sql,
-                session,
-                replica,
-                state,
-                applier=applier,
-                topic_ids={name: topics[name].topic_id for name in shared},
-                share=share,
-                **options,
-            )
-            unshared = tuple(name for name in group.inputs if name not in shared)
-            yield Opened(comparison, state, engine, rows_estimate, unshared)
-        finally:
-            await replica.close()
+        comparison = Comparison(
+            compared,
+            group,
+            sql,
+            session,
+            replica,
+            state,
+            applier=applier,
+            topic_ids={name: topics[name].topic_id for name in shared},
+            share=share,
+            **options,
+        )
+        unshared = tuple(name for name in group.inputs if name not in shared)
+        yield Opened(comparison, state, engine, rows_estimate, unshared)
+
+
+def _state(folder: Path, asked: Asked, *, is_resumed: bool) -> State:
+    state = State.resume(folder, asked) if is_resumed else None
+    return state or State.begin(folder, asked, time.time())
+
+
+async def _shared_inputs(
+    session: Session, applier: tuple[str, str], group: Group, table: str
+) -> Sequence[str]:
+    """The inputs of the table that the applier reads, too. Raises: DeclarationError, SchemaMismatch."""
+    inputs = await applier_inputs(session, applier)
+    await session.rollback()
+    shared = [name for name in group.inputs if name in inputs]
+    if not shared:
+        raise DeclarationError(
+            f"the applier {'/'.join(applier)} reads no input of table {table}",
+            hint="Name the group that keeps the database up to date: applier=applier.group.",
+        )
+    return shared
+
+
+@contextmanager
+def _replica_store(state: State) -> Iterator[Store]:
+    """The store of the replica, which stays until the comparison has ended."""
+    engine = RocksEngine(state.folder, cache_bytes=_CACHE_BYTES, write_buffer_bytes=_CACHE_BYTES)
+    if not state.is_resumed or time.time() - state.touched_s > _FRESH_S:
+        engine.drop(_REPLICA, 0)
+    try:
+        yield engine.open(_REPLICA, 0)
     finally:
-        await session.close()
-        stores.close()
+        engine.close()
         if state.is_done:
-            stores.drop("replica", 0)
+            engine.drop(_REPLICA, 0)

@@ -93,11 +93,6 @@ class Replica:
 
     # --- life
 
-    @staticmethod
-    def fits(store: Store, changelog_id: str) -> bool:
-        """Whether a store holds a replica of this changelog."""
-        return store.mark is not None and _decode(store.mark).changelog_id == changelog_id
-
     async def open(self) -> None:
         """Read the changelog up to the end that it has now. Raises: ForkedChangelog, LogError."""
         changelog = self._group.changelog
