@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from headrace.bridge.addressing import Addressing
 from headrace.bridge.cursor import Cursor, read_cursor
 from headrace.bridge.frontier import Frontier
 from headrace.bridge.outboxtable import CHANNEL, Left, decode_headers, delete, ensure_outbox, ranges_of, read
 from headrace.bridge.session import Engine, Session
-from headrace.errors import DecodeError, HeadraceError, RecordRefused, RecordTooLarge
+from headrace.errors import HeadraceError, RecordRefused, RecordTooLarge
 from headrace.events.position import Position, TopicPartition
 from headrace.flow.deadletter import Letter, dead_letters_name
-from headrace.flow.sending import record_bytes
 from headrace.flow.takeover import transactional_id, verify_identities
 from headrace.flow.topic import Topic
-from headrace.log.port import Append, Outgoing, Writer
+from headrace.log.port import Append, Outgoing, Writer, catalog
 from headrace.tables.memory import MemoryStore
 from headrace.tables.view import PartitionView
 
@@ -87,6 +87,9 @@ class Courier:
         self._published: Sequence[int] = ()
         """Ids of the last batch, until they are deleted."""
         self._cursor = Cursor(0)
+        self._addressing: Addressing
+        self._rest: Sequence[Left] = ()
+        """Rows that were read, and come after the batch in hand."""
 
     def stop(self) -> None:
         """Finish the batch in hand, close; `run` then returns."""
@@ -103,6 +106,7 @@ class Courier:
         try:
             await verify_identities(site.log, [self._cursor_place.topic, *self._topics], site.topics)
             self._cursor = await read_cursor(site.log, self._cursor_place)
+            self._addressing = await self._addressed()
             session = await self._engine.connect(purpose=f"headrace {site.app} {self._name}")
             try:
                 await ensure_outbox(self._engine, session)
@@ -115,6 +119,22 @@ class Courier:
         finally:
             self._view.close()
             await writer.close()
+
+    async def _addressed(self) -> Addressing:
+        site = self._site
+        places = [
+            TopicPartition(name, p) for name in self._topics for p in range(site.topics[name].partitions)
+        ]
+        # What comes now follows everything that was published before, by whomever.
+        ends = {place: held.end for place, held in (await site.log.offsets(places)).items()}
+        return Addressing(
+            self._topics,
+            site.topics,
+            catalog(site.log, site.topics),
+            ends,
+            name=self._name,
+            record_bytes_max=site.settings.record_bytes_max,
+        )
 
     async def _publish(self, writer: Writer, session: Session) -> None:
         waker = await self._engine.waker(CHANNEL)
@@ -140,19 +160,27 @@ class Courier:
             stopping.cancel()
             await waker.close()
 
-    async def _next(self, session: Session) -> list[Left]:
+    async def _next(self, session: Session) -> Sequence[Left]:
         """Delete what was published last, and read what comes next."""
         load = self._load
         if self._published:
             await delete(self._engine, session, ranges_of(self._published))
+        if self._rest:
+            await session.commit()
+            self._published = ()
+            return self._batch(self._rest)
         horizon, rows = await read(
             self._engine, session, self._frontier.ranges, rows_max=load.rows_max, bytes_max=BYTES_MAX
         )
         await session.commit()
         self._published = ()
-        is_all = not rows
-        self._frontier.saw([row.id for row in rows], horizon, is_all=is_all)
-        return rows
+        self._frontier.saw([row.id for row in rows], horizon, is_all=not rows)
+        return self._batch(rows)
+
+    def _batch(self, rows: Sequence[Left]) -> Sequence[Left]:
+        batch = self._addressing.batch_of(rows[: self._load.rows_max])
+        self._rest = rows[len(batch) :]
+        return batch
 
     async def _commit(self, writer: Writer, rows: Sequence[Left]) -> None:
         appends: dict[TopicPartition, list[Outgoing]] = {}
@@ -164,10 +192,11 @@ class Courier:
         ids = [row.id for row in rows]
         published = [Append(*place, records) for place, records in appends.items()]
         try:
-            await self._tell(writer, published, tuple(ranges_of(ids)))
+            ends = await self._tell(writer, published, tuple(ranges_of(ids)))
         except (RecordRefused, RecordTooLarge) as error:
             self._load.was_refused(rows, error)
             raise RecordRefused(error.what, topic=error.topic, partition=error.partition) from error
+        self._addressing.published(ends)
         self._load.was_published(rows)
         self._published = ids
         figures = self._site.figures
@@ -177,33 +206,23 @@ class Courier:
 
     async def _tell(
         self, writer: Writer, appends: Sequence[Append], published: tuple[tuple[int, int], ...]
-    ) -> None:
+    ) -> Mapping[TopicPartition, int]:
         cursor = Cursor(self._cursor.batch + 1, published)
         now_ms = int(self._site.clock.time() * 1000)
-        await writer.commit([*appends, Append(*self._cursor_place, [cursor.record(now_ms)])])
+        ends = await writer.commit([*appends, Append(*self._cursor_place, [cursor.record(now_ms)])])
         self._cursor = cursor
+        return ends
 
     def _record(self, row: Left) -> tuple[TopicPartition, Outgoing]:
         """Where an event goes and as what: to its topic, or whole to the dead letters."""
         try:
             if (refusal := self._load.refused.get(row.id)) is not None:
                 raise refusal
-            if (topic := self._topics.get(row.topic)) is None:
-                raise DecodeError(f"the relay {self._name} does not know topic {row.topic}")
-            headers = decode_headers(row.headers)
-            size, size_max = record_bytes(row.key, row.value, headers), self._site.settings.record_bytes_max
-            if size > size_max:
-                raise RecordTooLarge(f"an event of {size} bytes is larger than the {size_max} allowed")
-            partitions = self._site.topics[row.topic].partitions
-            if row.key is None:
-                partition = row.id % partitions
-            else:
-                partition = topic.partitioner.place(row.key, partitions)
-            return TopicPartition(row.topic, partition), (row.key, row.value, headers, row.created_ms)
-        except (HeadraceError, msgspec.MsgspecError) as error:
+            return self._addressing.record(row)
+        except HeadraceError as error:
             return self._dead_letter(row, error)
 
-    def _dead_letter(self, row: Left, error: Exception) -> tuple[TopicPartition, Outgoing]:
+    def _dead_letter(self, row: Left, error: HeadraceError) -> tuple[TopicPartition, Outgoing]:
         logger.error("Row %s of the outbox becomes a dead letter: %s", row.id, error)
         try:
             headers = decode_headers(row.headers)
@@ -221,7 +240,7 @@ class Courier:
             group=self._name,
             agent="relay",
             error=type(error).__name__,
-            reason=error.what if isinstance(error, HeadraceError) else str(error),
+            reason=error.what,
             at_ms=at_ms,
         )
         place = TopicPartition(dead_letters_name(self._site.app), 0)

@@ -16,6 +16,7 @@ from headrace import bridge
 from headrace.bridge.database import connect
 from headrace.bridge.outboxtable import ensure_outbox
 from headrace.errors import CommitUnknown, DeclarationError, OutsideTransaction, UnencodableValue
+from headrace.events.seen import Seen
 from headrace.log.port import Append, Closing
 from headrace.log.simulated.log import SimulatedLog
 from headrace.log.simulated.writer import SimulatedWriter
@@ -293,3 +294,46 @@ async def test_every_driver_leaves_the_same_rows(url: str, tmp_path: Path) -> No
         events = await till.published(service, 600 + last)
         assert numbers(events, 1) == list(range(1, last + 1))
         assert numbers(events, 2) == list(range(600))
+
+
+async def test_an_event_follows_the_earlier_ones_of_its_key_in_other_topics(url: str) -> None:
+    app = headrace.App("two")
+    baskets: headrace.Topic[int, Paid] = app.topic("baskets", key_type=int, value_type=Paid, partitions=4)
+    coupons: headrace.Topic[int, Paid] = app.topic("coupons", key_type=int, value_type=Paid, partitions=4)
+    outboxes = [bridge.Outbox(baskets), bridge.Outbox(coupons)]
+    bridge.Relay(app, outboxes, bridge.Database(url))
+    seen: headrace.Table[int, int] = app.Table("seen", key_type=int, value_type=int, default=int)
+    redeemed: headrace.Table[int, int] = app.Table("redeemed", key_type=int, value_type=int, default=int)
+    early: list[int] = []
+
+    @app.agent(coupons)
+    async def redeem(events: headrace.Stream[Paid]) -> None:
+        async for event in events:
+            redeemed[event.household] += 1
+            if seen[event.household] <= event.number:
+                early.append(event.household)
+
+    @app.agent(baskets)
+    async def buy(events: headrace.Stream[Paid]) -> None:
+        async for event in events:
+            seen[event.household] += 1
+
+    engine = connect(url)
+    session = await engine.connect()
+    await ensure_outbox(engine, session)
+    for number in range(5):
+        for outbox in outboxes:
+            for household in range(40):
+                await outbox.asend(session, key=household, value=Paid(household, number))
+            await session.commit()
+    await session.close()
+    async with running(app) as service:
+        tables = [service.table("seen"), service.table("redeemed")]
+        await service.until(lambda: [sum(table.rows().values()) for table in tables] == [200, 200])
+        assert early == []
+        lies = {each.value: (each.partition, each.offset) for each in await service.outputs(baskets)}
+        for coupon in await service.outputs(coupons):
+            partition, offset = lies[coupon.value]
+            named = service.runtime.catalog.print_of(headrace.TopicPartition("baskets", partition))
+            assert coupon.envelope is not None
+            assert Seen.decode(coupon.envelope.stamp)[named] > offset
