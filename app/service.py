@@ -3,7 +3,7 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -18,29 +18,24 @@ class ServiceDied(Exception):
     """A service ended although nobody asked it to."""
 
 
-class Service:
-    """A worker of one app: started, watched, stopped."""
+class ServiceProcess:
+    """A process that answers HTTP: started, watched, stopped; `program` is what follows its settings."""
 
-    def __init__(self, name: str, *, port: int, folder: Path, log_url: str) -> None:
+    def __init__(self, name: str, program: Sequence[str], *, port: int, folder: Path) -> None:
         self.name = name
         self.address = f"127.0.0.1:{port}"
         self.log_path = folder / f"{name}.log"
-        self.settings: Mapping[str, str] = {
-            "HEADRACE_LOG": log_url,
-            "HEADRACE_DATA": str(folder / "data" / name),
-            "HEADRACE_HTTP": self.address,
-        }
+        self.settings: dict[str, str] = {"HEADRACE_HTTP": self.address}
+        self._program = program
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def command(self) -> list[str]:
         """What is run, as it could be typed: the settings go by env(1)."""
-        settings = [f"{name}={value}" for name, value in self.settings.items()]
-        headrace = Path(sys.executable).with_name("headrace")
-        return ["env", *settings, str(headrace), "-A", f"app.{self.name}", "worker", "-l", "info"]
+        return ["env", *(f"{name}={value}" for name, value in self.settings.items()), *self._program]
 
     def start(self) -> None:
-        """Start the worker; its output goes to `log_path`."""
+        """Start the process; its output goes to `log_path`."""
         with self.log_path.open("wb") as log:
             # A process group of its own: Ctrl-C reaches the demo alone, which stops the workers in order.
             self._process = subprocess.Popen(
@@ -83,3 +78,13 @@ class Service:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+class Service(ServiceProcess):
+    """A worker of one app."""
+
+    def __init__(self, name: str, *, port: int, folder: Path, log_url: str) -> None:
+        headrace = Path(sys.executable).with_name("headrace")
+        program = [str(headrace), "-A", f"app.{name}", "worker", "-l", "info"]
+        super().__init__(name, program, port=port, folder=folder)
+        self.settings |= {"HEADRACE_LOG": log_url, "HEADRACE_DATA": str(folder / "data" / name)}

@@ -3,8 +3,10 @@
 Nothing of the events' way is used here, so that agreement means something.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import date
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -60,12 +62,49 @@ class Truth:
         return sum(household.corrected for household in self.households.values())
 
 
-def load_truth() -> Truth:
-    """Sum up the year; takes about a second."""
-    lines = _lines()
+class Redeemed(NamedTuple):
+    """One redemption as the files have it; no two of the year are the same."""
+
+    household_id: int
+    coupon_upc: int
+    campaign_id: int
+    day: date
+
+
+class Part(NamedTuple):
+    """A part of the year: the baskets and redemptions that a table stands for at a moment."""
+
+    basket_ids: Collection[int]
+    redemptions: Collection[Redeemed]
+
+    @classmethod
+    def before(cls, day: date) -> "Part":
+        """What happened before a day of the tills' calendar."""
+        lines = parquet("transactions", ["basket_id", "transaction_timestamp"])
+        earlier = lines.filter(pc.less(till_days(lines["transaction_timestamp"]), pa.scalar(day)))
+        redeemed = _redemptions()
+        return cls(
+            basket_ids=pc.unique(earlier["basket_id"]).to_pylist(),
+            redemptions=[
+                Redeemed(**row)
+                for row in redeemed.filter(pc.less(redeemed["day"], pa.scalar(day))).to_pylist()
+            ],
+        )
+
+
+def load_truth(part: Part | None = None) -> Truth:
+    """Sum up the year, or a part of it; takes about a second."""
+    lines, redeemed = _lines(), _redemptions()
+    if part is not None:
+        ids = pa.array(part.basket_ids, lines["basket_id"].type)
+        lines = lines.filter(pc.is_in(lines["basket_id"], ids))
+        rows = [each._asdict() for each in part.redemptions]
+        redeemed = redeemed.join(
+            pa.Table.from_pylist(rows, redeemed.schema), Redeemed._fields, join_type="left semi"
+        )
     households = _sums(lines)
     unknown = _add_departments(lines, households)
-    _add_redemptions(lines, households)
+    _add_redemptions(lines, redeemed, households)
     return Truth(households=households, lines=lines.num_rows, lines_unknown=unknown)
 
 
@@ -114,12 +153,21 @@ def _add_departments(lines: pa.Table, households: dict[int, Household]) -> int:
     return int(unknown)
 
 
-def _add_redemptions(lines: pa.Table, households: dict[int, Household]) -> None:
-    """A redemption counts if a basket of its household has a coupon discount on its day."""
+def _redemptions() -> pa.Table:
     raw = parquet("coupon_redemptions")
-    redemptions = pa.table(
-        {"household_id": raw["household_id"], "day": raw["redemption_date"].cast(pa.date32())}
+    return pa.table(
+        {
+            "household_id": raw["household_id"],
+            "coupon_upc": raw["coupon_upc"],
+            "campaign_id": raw["campaign_id"],
+            "day": raw["redemption_date"].cast(pa.date32()),
+        }
     )
+
+
+def _add_redemptions(lines: pa.Table, redeemed: pa.Table, households: dict[int, Household]) -> None:
+    """A redemption counts if a basket of its household has a coupon discount on its day."""
+    redemptions = redeemed.select(["household_id", "day"])
     coupon_days = lines.filter(pc.greater(lines["coupon"], 0)).group_by(["household_id", "day"]).aggregate([])
     keys = ["household_id", "day"]
     for household in redemptions.join(coupon_days, keys, join_type="left semi")["household_id"].to_pylist():

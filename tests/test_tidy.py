@@ -31,9 +31,17 @@ ALLOWED_IN = {
     "sqlalchemy": ("headrace.bridge",),
     "mode": ("headrace.app", "headrace.lifecycle", "headrace.cli"),
 }
-ENVIRONMENT_IN = ("headrace.app", "headrace.lifecycle", "headrace.cli", "app.demo", "tests", "bench")
+ENVIRONMENT_IN = (
+    "headrace.app",
+    "headrace.lifecycle",
+    "headrace.cli",
+    "app.demo",
+    "app.before.__main__",
+    "tests",
+    "bench",
+)
 SHIPPED = ("headrace", "app", "agents", "tables", "schemas")
-TESTING_IN = ("headrace.testing", "app.demo", "tests", "bench")
+TESTING_IN = ("headrace.testing", "app.demo", "app.before.__main__", "tests", "bench")
 PRINT_IN = ("app.demo", "bench")
 NO_LOOP = (
     "headrace.http.part",

@@ -1,8 +1,10 @@
 """The ground truth: the figures that the whole demo is measured against."""
 
+from datetime import date, timedelta
+
 import pytest
 
-from app.truth import Truth, load_truth
+from app.truth import Part, Truth, load_truth
 
 
 @pytest.fixture(scope="module")
@@ -42,3 +44,41 @@ def test_points_are_whole_dollars_of_each_basket_and_fifty_per_redemption(truth:
         of_baskets = household.points - 50 * household.honoured
         most = household.spend_cents // 100
         assert most - household.visits <= of_baskets <= most
+
+
+def test_a_part_of_the_year_holds_what_happened_before_its_day(truth: Truth) -> None:
+    quarter = Part.before(date(2017, 4, 1))
+    part = load_truth(quarter)
+    assert (part.baskets, part.lines, part.honoured + part.corrected) == (37_560, 363_318, 95)
+    for key, household in part.households.items():
+        whole = truth.households[key]
+        assert household.spend_cents <= whole.spend_cents
+        assert household.visits <= whole.visits
+        assert sum(household.departments.values()) == household.spend_cents
+
+
+def test_two_parts_that_share_nothing_add_up_to_the_year(truth: Truth) -> None:
+    year, quarter = Part.before(date(2018, 1, 1)), Part.before(date(2017, 4, 1))
+    rest = Part(
+        set(year.basket_ids) - set(quarter.basket_ids), set(year.redemptions) - set(quarter.redemptions)
+    )
+    sums = [load_truth(part) for part in (quarter, rest)]
+    for field in ("spend_cents", "discount_cents", "visits", "points", "honoured", "corrected"):
+        of_parts = sum(getattr(each, field) for part in sums for each in part.households.values())
+        assert of_parts == sum(getattr(each, field) for each in truth.households.values())
+
+
+def test_a_redemption_without_its_basket_does_not_count() -> None:
+    quarter = Part.before(date(2017, 4, 1))
+    buying = load_truth(quarter)
+    [redeemed, *_] = [
+        each for each in quarter.redemptions if not buying.households[each.household_id].corrected
+    ]
+    household = redeemed.household_id
+    on_that_day = _baskets_on(redeemed.day)
+    without = load_truth(Part(set(quarter.basket_ids) - on_that_day, [redeemed]))
+    assert (without.households[household].honoured, without.households[household].corrected) == (0, 1)
+
+
+def _baskets_on(day: date) -> set[int]:
+    return set(Part.before(day + timedelta(days=1)).basket_ids) - set(Part.before(day).basket_ids)
