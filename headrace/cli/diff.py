@@ -1,5 +1,6 @@
 """`bridge diff`: whether a table of the database that is being left says what a table of the app says."""
 
+import os
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from headrace.errors import DriftFound
 from headrace.standalone import StandaloneSender
 
 _COLUMNS = ("kind", "key", "table", "database", "changed", "position")
+_NICE = 10
 _KEYS_PER_LOOK = 500
 _LOOKS_MAX = 200
 
@@ -77,6 +79,8 @@ class Diff(Command):
     async def answer(self) -> ExitStatus:
         """Counts by kind, and the first differences."""
         compared = self._compared()
+        # A worker of this machine comes first.
+        os.nice(_NICE)
         settings = self.settings()
         declared = self.declared_app.declarations
         began_s = time.monotonic()

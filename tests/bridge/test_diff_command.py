@@ -14,12 +14,14 @@ import pytest
 from headrace import Settings
 from headrace.log.connect import connect
 from headrace.log.port import Append, Log
+from headrace.testing.kafka_broker import KafkaBroker
 from tests.bridge.databases import KINDS, address, rows, run
 from tests.process.apps.drifting import PARTITIONS, UNLUCKY, Bought, sales
 from tests.process.workers import Worker, breath, running
 
 APP = "tests.process.apps.drifting"
 PEOPLE = 300
+TABLE = "CREATE TABLE balances (who bigint PRIMARY KEY, cents bigint NOT NULL, visits bigint NOT NULL)"
 
 
 @pytest.fixture(params=KINDS)
@@ -83,9 +85,7 @@ def told(answer: dict[str, Any]) -> dict[str, int]:
 
 
 async def test_drift_is_told_and_mended_on_either_side_while_people_buy(url: str, tmp_path: Path) -> None:
-    await run(
-        url, "CREATE TABLE balances (who bigint PRIMARY KEY, cents bigint NOT NULL, visits bigint NOT NULL)"
-    )
+    await run(url, TABLE)
     environment = {"HEADRACE_LOG": f"embedded://{tmp_path}/log.db", "HEADRACE_DATABASE": url}
     worker = Worker(APP, "one", tmp_path, environment, by_faust=False)
     async with running(worker):
@@ -133,6 +133,16 @@ async def test_drift_is_told_and_mended_on_either_side_while_people_buy(url: str
         await log.close()
 
 
+async def until_compared(client: httpx.AsyncClient, worker: Worker) -> dict[str, Any]:
+    """What shadow reads have found, once none of them waits."""
+    async with asyncio.timeout(60):
+        while True:
+            card: dict[str, Any] = (await worker.get(client, "/whiteboard/shadows")).json()[0]
+            if not card["waiting"]:
+                return card
+            await breath()
+
+
 async def until_clean(worker: Worker) -> None:
     """Return once the corrections that are on their way are applied."""
     async with asyncio.timeout(30):
@@ -141,9 +151,7 @@ async def until_clean(worker: Worker) -> None:
 
 
 async def test_a_worker_compares_what_it_serves_with_a_real_applier(url: str, tmp_path: Path) -> None:
-    await run(
-        url, "CREATE TABLE balances (who bigint PRIMARY KEY, cents bigint NOT NULL, visits bigint NOT NULL)"
-    )
+    await run(url, TABLE)
     environment = {"HEADRACE_LOG": f"embedded://{tmp_path}/log.db", "HEADRACE_DATABASE": url}
     worker = Worker(APP, "one", tmp_path, environment, by_faust=False)
     async with running(worker), httpx.AsyncClient() as client:
@@ -154,13 +162,40 @@ async def test_a_worker_compares_what_it_serves_with_a_real_applier(url: str, tm
             for _ in range(10):
                 for who in range(PEOPLE // 2, PEOPLE):
                     await worker.get(client, f"/balances/{who}")
-        async with asyncio.timeout(60):
-            while (card := (await worker.get(client, "/whiteboard/shadows")).json()[0])["waiting"]:
-                await breath()
+        card = await until_compared(client, worker)
         await log.close()
     assert (card["differing"], card["failed"], card["dropped"]) == (0, 0, 0)
     assert card["agreed"] == 10 * (PEOPLE // 2) - card["undecided"]
     assert card["undecided"] < 15
+
+
+async def test_on_kafka_the_ends_of_transactions_keep_nobody_waiting(
+    own_broker: KafkaBroker, tmp_path: Path
+) -> None:
+    url = f"sqlite://{tmp_path}/shop.db"
+    await run(url, TABLE)
+    environment = {"HEADRACE_LOG": f"kafka://{own_broker.address}", "HEADRACE_DATABASE": url}
+    worker = Worker(APP, "one", tmp_path, environment, by_faust=False)
+    async with running(worker), httpx.AsyncClient() as client:
+        log = connect(Settings(log=environment["HEADRACE_LOG"]))
+        await log.open()
+        till = Till(log)
+        await till.sell(Bought(who, 2) for who in range(40))
+        async with till.open():
+            await until_there(url, 39, visits=1)
+            status, answer = await diff(worker)
+            assert (status, set(told(answer).values())) == (0, {0})
+        # Nothing comes any more: the offset behind the last event is that of a marker, here or there.
+        await till.sell([Bought(1, 2)])
+        await until_there(url, 1, visits=2)
+        await run(url, "UPDATE balances SET cents = 5 WHERE who = 1")
+        status, answer = await diff(worker)
+        assert (status, told(answer)) == (1, {"missing": 0, "extra": 0, "different": 1, "undecided": 0})
+        for who in range(40):
+            await worker.get(client, f"/balances/{who}")
+        card = await until_compared(client, worker)
+        await log.close()
+    assert (card["agreed"], card["differing"]) == (39, 1)
 
 
 async def test_what_is_not_declared_or_contradicts_itself_is_misuse(tmp_path: Path) -> None:

@@ -83,9 +83,9 @@ async def side_by_side(shop: Shop, engine: Engine, fate: Random, *, delay_max_s:
             await asyncio.wait({applying})
 
 
-async def sell(service: Service, shop: Shop, fate: Random, *, count: int) -> None:
+async def sell(service: Service, shop: Shop, fate: Random, *, count: int, people: int = PEOPLE) -> None:
     """Some purchases in one transaction; a few people buy much more often than the others."""
-    events = [Bought(int(PEOPLE * fate.random() ** 3), fate.randrange(1, 1000)) for _ in range(count)]
+    events = [Bought(int(people * fate.random() ** 3), fate.randrange(1, 1000)) for _ in range(count)]
     await service.send_all(shop.buys, [(event.who, event) for event in events])
 
 
@@ -129,11 +129,12 @@ async def test_a_database_that_lags_by_chance_raises_no_false_alarm(url: str) ->
 async def test_every_planted_difference_is_found_with_its_position(url: str) -> None:
     fate, engine = Random(7), connect(url)
     shop = shadowed(url)
-    planted = set(range(0, PEOPLE, 2))
+    people = 200
+    planted = set(range(0, people, 2))
     async with side_by_side(shop, engine, fate, delay_max_s=0.05) as (service, laggard, shadow):
         readers = Readers(service)
         for _ in range(20):
-            await sell(service, shop, fate, count=50)
+            await sell(service, shop, fate, count=50, people=people)
         await service.until_applied()
         await laggard.until_at(service.position())
         for who in sorted(planted):
@@ -143,10 +144,10 @@ async def test_every_planted_difference_is_found_with_its_position(url: str) -> 
                 ("UPDATE balances SET cents = cents + 7 WHERE who = %s", (who,)),
             )
         for _ in range(10):
-            await sell(service, shop, fate, count=50)
-            for who in range(PEOPLE):
+            await sell(service, shop, fate, count=50, people=people)
+            for who in range(people):
                 await readers.read(who)
-        await until_compared(shadow, 10 * PEOPLE)
+        await until_compared(shadow, 10 * people)
         differences = {int(each.key): each for each in shadow.findings.differences}
     assert differences.keys() == planted
     for who, each in differences.items():
