@@ -101,6 +101,13 @@ class Declarations:
             )
         self.agents.append(agent)
 
+    @property
+    def bridged(self) -> str:
+        """What of a database is declared, in words; empty for nothing."""
+        appliers = [f"the applier's agent {agent.name}" for agent in self.agents if agent.sink is not None]
+        relays = [f"the relay {post.name}" for post in self.posts]
+        return ", ".join([*appliers, *relays, *(f"the shadow of {name}" for name in self.shadows)])
+
     def add_post(self, post: Post) -> None:
         """Register what one worker at a time looks after. Raises: DeclarationError when its name is taken."""
         if post.name in {other.name for other in self.posts} | {agent.group for agent in self.agents}:

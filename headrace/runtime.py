@@ -10,6 +10,7 @@ from importlib.metadata import version
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from headrace.bridge.contractonly import enforce
 from headrace.bridge.shadow.comparing import ShadowRun
 from headrace.clock import SYSTEM_CLOCK, Clock, is_set_within
 from headrace.declarations import Declarations
@@ -122,6 +123,8 @@ class Runtime:
         worker's own writer, membership, stores and log follow. Raises: the first error of a part
         that cannot go on, after everything is closed.
         """
+        if self.settings.contract_only:
+            enforce(self.settings, self.declarations.bridged)
         try:
             await self._open_log()
             await self._provision()

@@ -23,6 +23,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     others as soon as it stops."""
     database: str = "sqlite://.headrace/database.db"
     """The shared database that is being left: `postgresql://user@host/name` or `sqlite://path/to/file.db`."""
+    contract_only: bool = False
+    """Whether the worker may open no connection to a database: it lives by its events and its HTTP."""
     store: Literal["rocksdb", "memory"] = "rocksdb"
     """Where committed rows are kept."""
 

@@ -12,9 +12,11 @@ import click
 from faust.cli.base import _apply_options, _Group, _prepare_cli, builtin_options, find_app
 from faust.cli.base import cli as faust_program
 
+from headrace.bridge.contractonly import forbid_databases
 from headrace.cli import commands
 from headrace.cli.command import OVERRIDES
 from headrace.cli.outcome import ExitStatus, report
+from headrace.cli.worker import CONTRACT_ONLY
 from headrace.errors import HeadraceError
 
 __all__ = ["commands", "main", "program"]
@@ -62,6 +64,9 @@ class Program(_Group):
         app = self._extract_param(self._arguments, "-A", "--app")
         if app is None:
             return
+        if CONTRACT_ONLY in self._arguments:
+            # Before the app: what it imports is refused where it does.
+            forbid_databases()
         try:
             find_app(app)
         except Exception as error:

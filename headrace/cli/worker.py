@@ -11,11 +11,13 @@ from faust.cli.worker import worker as faust_worker
 from mode import Worker
 from mode.utils.logging import level_name
 
-from headrace.cli.command import command_line_settings
+from headrace.cli.command import command_line_settings, option
 from headrace.cli.outcome import report
 from headrace.errors import SettingsError
 from headrace.logging_format import logging_config
 from headrace.settings import Settings
+
+CONTRACT_ONLY = "--contract-only"
 
 
 class worker(faust_worker):
@@ -30,7 +32,15 @@ class worker(faust_worker):
 
     daemon = True
     redirect_stdouts = True
-    options = faust_worker.options
+    options = [
+        *faust_worker.options,
+        option(
+            CONTRACT_ONLY,
+            is_flag=True,
+            show_default=False,
+            help="Let the worker open no connection to a database (HEADRACE_CONTRACT_ONLY).",
+        ),
+    ]
     settings_of_run: Settings | None = None
     """None for an app that is Faust's alone."""
 
@@ -39,7 +49,10 @@ class worker(faust_worker):
         service = super().as_service(loop, *args, **kwargs)
         if hasattr(self.app, "settle"):
             try:
-                settings: Settings = self.app.settle(command_line_settings(self.ctx)).settings
+                given = command_line_settings(self.ctx)
+                if self.kwargs.get("contract_only"):
+                    given["contract_only"] = "true"
+                settings: Settings = self.app.settle(given).settings
             except SettingsError as error:
                 raise SystemExit(report(error, as_json=self.json)) from error
             self.settings_of_run = settings

@@ -4,6 +4,7 @@ HeadraceError
     DeclarationError        the app is put together wrong; raised before any I/O
         NotSupported        Faust has it, headrace does not (yet)
         SettingsError       a setting is unknown, malformed or contradicts another
+        ContractOnly        a worker without a database was about to open one
     EventError              this event cannot be applied where it stands
         DecodeError         its bytes do not fit the declared type
         HandlerError        an agent raised while it was in hand
@@ -60,7 +61,6 @@ HeadraceError
         DriftFound          two tables differ at one position
         NotAtOnePosition    two tables did not come to one position in time
         CutoverRefused      a step of a migration is not taken
-        ContractOnly        a worker without a database was about to open one
 """
 
 from headrace.errors.bridge import (

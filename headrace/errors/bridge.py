@@ -1,7 +1,7 @@
 """What goes wrong with the database that is being left, and with what is compared with it."""
 
 from headrace.errors.event import EventError
-from headrace.errors.root import HeadraceError
+from headrace.errors.root import DeclarationError, HeadraceError
 
 
 class BridgeError(HeadraceError):
@@ -69,7 +69,7 @@ class CutoverRefused(BridgeError):
     hint = "The message says what is missing; put that right, then take the step again."
 
 
-class ContractOnly(BridgeError):
+class ContractOnly(DeclarationError):
     """A worker that runs by its contract alone was about to open a database."""
 
     hint = (
