@@ -121,9 +121,11 @@ class Rows:
         self.values.check(value)
         if key not in self.fresh and key not in self._young:
             guard.check(self.keys.to_wire(key))
+        # Encoded before it is noted: what cannot be encoded was not written, and cannot be taken back.
+        kept = value if self.values.is_immutable else self.values.encode(value)
         if self.journal is not None:
             self.journal.wrote(self.fresh, key)
-        self.fresh[key] = value if self.values.is_immutable else self.values.encode(value)
+        self.fresh[key] = kept
 
     def remove(self, key: Any, guard: "KeyGuard") -> None:
         """Delete a row in the open unit; nothing happens when there is none. Raises: ForeignKey."""
