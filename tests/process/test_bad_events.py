@@ -36,7 +36,7 @@ from tests.process.workers import Worker, running, until_covered
 logger = logging.getLogger(__name__)
 
 SEED = 20261124
-MUTATIONS = int(os.environ.get("HEADRACE_TEST_MUTATIONS", "15000"))
+MUTATIONS = int(os.environ.get("HEADRACE_TEST_MUTATIONS", "6000"))
 PARTITIONS = 8
 BASKETS, PROMOTIONS, CORRECTIONS = "checkout.events", "promotions.events", "loyalty.events"
 INPUTS = {
