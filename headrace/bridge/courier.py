@@ -162,20 +162,36 @@ class Courier:
 
     async def _next(self, session: Session) -> Sequence[Left]:
         """Delete what was published last, and read what comes next."""
-        load = self._load
         if self._published:
             await delete(self._engine, session, ranges_of(self._published))
         if self._rest:
             await session.commit()
             self._published = ()
             return self._batch(self._rest)
-        horizon, rows = await read(
-            self._engine, session, self._frontier.ranges, rows_max=load.rows_max, bytes_max=BYTES_MAX
-        )
+        rows = await self._look(session)
         await session.commit()
         self._published = ()
-        self._frontier.saw([row.id for row in rows], horizon, is_all=not rows)
         return self._batch(rows)
+
+    async def _look(self, session: Session) -> Sequence[Left]:
+        """The rows that come next; none when there are none."""
+        frontier, load = self._frontier, self._load
+        while True:
+            look = frontier.look()
+            found = await read(
+                self._engine,
+                session,
+                look.ranges,
+                rows_max=load.rows_max,
+                bytes_max=BYTES_MAX,
+                needs_bound=frontier.needs_bound,
+            )
+            if found.snapshot is None:
+                return found.rows
+            ids = [row.id for row in found.rows]
+            is_in_order = frontier.saw(look, ids, found.snapshot, found.bound, is_all=found.is_all)
+            if is_in_order and (found.rows or look.is_front):
+                return found.rows
 
     def _batch(self, rows: Sequence[Left]) -> Sequence[Left]:
         batch = self._addressing.batch_of(rows[: self._load.rows_max])

@@ -5,8 +5,9 @@ the lock is kept until the transaction ends: for one key ids rise in the order o
 a row sees every older row of its key. SQLite has one writer at a time, so its ids are in that order anyway.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -64,6 +65,8 @@ _SQLITE = (
 _FIND = "SELECT to_regclass('headrace_outbox'), to_regprocedure('headrace_outbox_told()')"
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('headrace schema', 0))"
 
+_SLICE_ROWS = 256
+
 COLUMNS = ("topic", "key", "value", "headers", "created_ms")
 LOCK_TOPIC = (
     "SELECT set_config('headrace.locked_topic', %s, true), pg_advisory_xact_lock(hashtextextended(%s, 7))"
@@ -74,15 +77,23 @@ _SOURCES = {
     "JOIN headrace_outbox o ON o.id BETWEEN gap.low AND gap.high",
     "sqlite": "headrace_outbox o WHERE o.id BETWEEN %s AND %s",
 }
-_READ = """SELECT id, topic, key, value, headers, created_ms FROM (
+_ROWS = """SELECT id, topic, key, CASE WHEN bytes <= %s THEN value END AS value,
+        CASE WHEN bytes <= %s THEN headers END AS headers, created_ms, bytes FROM (
     SELECT *, sum(bytes) OVER (ORDER BY id) - bytes AS bytes_before FROM (
         SELECT o.*, coalesce(length(o.key), 0) + coalesce(length(o.value), 0)
             + coalesce(length(o.headers), 0) AS bytes
         FROM {source} ORDER BY o.id LIMIT %s) AS first) AS measured
-    WHERE bytes_before < %s ORDER BY id"""
+    WHERE bytes_before < %s"""
+# In front of the rows comes the snapshot that shows them.
+_READ_POSTGRES = f"""SELECT NULL::bigint AS id, pg_current_snapshot()::text AS topic, NULL::bytea AS key,
+        NULL::bytea, NULL::bytea, CASE WHEN %s THEN pg_current_xact_id()::text::bigint END, 0
+    UNION ALL SELECT * FROM ({_ROWS.format(source=_SOURCES["postgresql"])}) AS found
+    ORDER BY id NULLS FIRST"""
+_READ_SQLITE = _ROWS.format(source=_SOURCES["sqlite"]) + " ORDER BY id"
 
-Ranges = Sequence[tuple[int, int]]
-"""Ids from the first up to and with the second of each."""
+Range = tuple[int, int]
+"""Ids from the first up to and with the second."""
+Ranges = Sequence[Range]
 _WrittenHeaders = list[tuple[str, bytes]]
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_WrittenHeaders).decode
@@ -97,13 +108,48 @@ class Left(NamedTuple):
     value: bytes | None
     headers: bytes | None
     created_ms: int
+    bytes: int = 0
+    """How large key, value and headers are together."""
 
 
-class Horizon(NamedTuple):
-    """Which transactions a snapshot knows to have ended: all before `xmin`; none from `xmax` on has begun."""
+class Snapshot(NamedTuple):
+    """Which transactions a statement takes for running: those named, and all from `xmax` on."""
 
-    xmin: int
     xmax: int
+    running: frozenset[int]
+
+    @classmethod
+    def parse(cls, text: str) -> "Snapshot":
+        """What `pg_current_snapshot` writes."""
+        _, xmax, running = text.split(":")
+        return cls(int(xmax), frozenset(map(int, running.split(","))) if running else frozenset())
+
+    def runs_all(self, xids: Iterable[int]) -> bool:
+        """Whether none of these has ended."""
+        return all(xid >= self.xmax or xid in self.running for xid in xids)
+
+    def running_of(self, xids: Iterable[int]) -> frozenset[int]:
+        """Those of these that have not ended."""
+        return frozenset(xid for xid in xids if xid >= self.xmax or xid in self.running)
+
+    def running_before(self, bound: int) -> frozenset[int]:
+        """All that have not ended, of those given out before `bound`.
+
+        `xmax` follows the last that has ended: what is between that and `bound` runs.
+        """
+        return frozenset(xid for xid in self.running if xid < bound).union(range(self.xmax, bound))
+
+
+class Found(NamedTuple):
+    """What one statement has found."""
+
+    rows: list[Left]
+    is_all: bool
+    """Whether there were no other rows where it looked."""
+    snapshot: Snapshot | None
+    """None where all writers come one after the other."""
+    bound: int | None
+    """An id that a transaction was given after all that have left rows before."""
 
 
 async def ensure_outbox(engine: Engine, session: Session) -> None:
@@ -123,28 +169,38 @@ async def ensure_outbox(engine: Engine, session: Session) -> None:
 
 
 async def read(
-    engine: Engine, session: Session, ranges: Ranges, *, rows_max: int, bytes_max: int
-) -> tuple[Horizon, list[Left]]:
+    engine: Engine,
+    session: Session,
+    ranges: Ranges,
+    *,
+    rows_max: int,
+    bytes_max: int,
+    needs_bound: bool = False,
+) -> Found:
     """The first rows of these ranges of ids that are visible, in order; one more than `bytes_max` allows.
 
-    The horizon is that of a snapshot just before. Raises: DatabaseUnavailable, StatementRefused.
+    A row that is larger than that comes without its value. Raises: DatabaseUnavailable, StatementRefused.
     """
+    limits = (bytes_max, bytes_max), (rows_max, bytes_max)
+    snapshot = bound = None
     if engine.name == "postgresql":
-        ((xmin, xmax),) = await session.fetch(
-            "SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint "
-            "FROM pg_current_snapshot() AS s"
-        )
-        horizon = Horizon(xmin, xmax)
-        bounds: tuple[Any, Any] = ([low for low, _ in ranges], [high for _, high in ranges])
+        bounds = ([low for low, _ in ranges], [high for _, high in ranges])
+        found = await session.fetch(_READ_POSTGRES, (needs_bound, *limits[0], *bounds, *limits[1]))
+        snapshot, bound = Snapshot.parse(found[0][1]), found[0][5]
+        del found[0]
     else:
         # One writer at a time: whatever is not visible now was rolled back, or comes with a higher id.
-        horizon, bounds = Horizon(1, 1), (ranges[0][0], ranges[-1][1])
-    statement = _READ.format(source=_SOURCES[engine.name])
-    found = await session.fetch(statement, (*bounds, rows_max, bytes_max))
-    return horizon, [
-        Left(id_, topic, _bytes(key), _bytes(value), _bytes(headers), created_ms)
-        for id_, topic, key, value, headers, created_ms in found
-    ]
+        whole = (ranges[0][0], ranges[-1][1])
+        found = await session.fetch(_READ_SQLITE, (*limits[0], *whole, *limits[1]))
+    rows: list[Left] = []
+    for at in range(0, len(found), _SLICE_ROWS):
+        rows += (
+            Left(id_, topic, _bytes(key), _bytes(value), _bytes(headers), created_ms, size)
+            for id_, topic, key, value, headers, created_ms, size in found[at : at + _SLICE_ROWS]
+        )
+        await asyncio.sleep(0)
+    is_all = len(rows) < rows_max and sum(row.bytes for row in rows) < bytes_max
+    return Found(rows, is_all, snapshot, bound)
 
 
 async def delete(engine: Engine, session: Session, ranges: Ranges) -> None:
