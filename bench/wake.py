@@ -11,7 +11,8 @@ import statistics
 import sys
 import time
 import tracemalloc
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -22,7 +23,7 @@ from headrace.events.position import Catalog, Position, TopicPartition
 from headrace.events.token import Token
 from headrace.http.consistency import Asked
 from headrace.http.reads import PointReads
-from headrace.http.source import ReadSource, ServedTable
+from headrace.http.source import ServedTable, Shadowing
 from headrace.http.waiting import Waits
 from headrace.log.inquiry import Inquiry
 from headrace.log.port import TopicSpec, catalog
@@ -56,11 +57,12 @@ class Worker:
         inquiry = Inquiry(log)
         inquiry.know(infos.values())
         inquiry.note({PLACE: 10**9})
+        self.shadows: Mapping[str, Shadowing] = {}
         self.waits = Waits(inquiry, Settings(read_waiters_max=waiters_max), SYSTEM_CLOCK)
         self._view = PartitionView("main", 0)
         self._store = MemoryEngine().open("main", 0)
         self._view.serve(self._store, Position({PLACE: 0}))
-        self._reads = PointReads(cast(ReadSource, self), _TABLE)
+        self._reads = PointReads(self, _TABLE)
         self.published = 0.0
         self.answered_s: list[float] = []
 

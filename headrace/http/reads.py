@@ -1,8 +1,9 @@
 """Point reads: the bytes of one row, the position they stand for, and nothing in between."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
+from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
 from starlette.types import Send
@@ -19,7 +20,8 @@ from headrace.http.problems import (
     bad_request,
     problem_of,
 )
-from headrace.http.source import ReadSource, ServedTable
+from headrace.http.source import ServedTable, Shadowing
+from headrace.http.waiting import Waits
 from headrace.tables.view import PartitionView
 
 _JSON: RawHeader = (b"content-type", b"application/json")
@@ -37,12 +39,24 @@ _BAD_ESCAPE = bad_request("A percent sign begins no escape here.")
 _NOT_TEXT = bad_request("This is not UTF-8.")
 
 
+class PointSource(Protocol):
+    """What a point read asks of a worker."""
+
+    @property
+    def catalog(self) -> Catalog: ...
+    @property
+    def shadows(self) -> Mapping[str, Shadowing]: ...
+    @property
+    def waits(self) -> Waits: ...
+    def view(self, group: str, partition: int) -> PartitionView | None: ...
+
+
 class PointReads:
     """`GET {path}/{key}` for one table."""
 
     __slots__ = ("_find", "_group", "_shadow", "_source", "_table", "_tokens")
 
-    def __init__(self, source: ReadSource, table: ServedTable) -> None:
+    def __init__(self, source: PointSource, table: ServedTable) -> None:
         self._source = source
         self._table = table
         self._group = table.group
