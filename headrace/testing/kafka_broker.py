@@ -50,6 +50,7 @@ group.min.session.timeout.ms=500
 broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=500
 auto.create.topics.enable=false
+log.retention.ms=-1
 """
 _PLAINTEXT = """listeners=CLIENT://127.0.0.1:{client},CONTROLLER://127.0.0.1:{controller}
 advertised.listeners=CLIENT://127.0.0.1:{client}
@@ -74,6 +75,8 @@ class BrokerFailed(Exception):
 
 class KafkaBroker:
     """One broker with fresh data. `with KafkaBroker() as broker: ... broker.address`.
+
+    It keeps records however old their timestamps say they are.
 
     The jars are downloaded once into `lib`, by Maven. With `sasl_tls` clients need TLS (trusting
     `ca_file`) and SCRAM-SHA-512 as `USERNAME` with `PASSWORD`.
