@@ -5,6 +5,7 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from headrace.http.joining import JoiningTransport
 from headrace.http.peers.gate import CERTIFIED
 
 
@@ -22,5 +23,5 @@ class CertifiedH11(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """It is open."""
-        super().connection_made(transport)
+        super().connection_made(JoiningTransport(transport, self.loop))
         self.app_state = state_of(transport, self.app_state)

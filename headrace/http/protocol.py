@@ -6,6 +6,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from headrace.http.certified import state_of
+from headrace.http.joining import JoiningTransport
 
 
 def bounded_protocol(head_bytes_max: int, head_timeout_s: float) -> type[HttpToolsProtocol]:
@@ -23,7 +24,7 @@ def bounded_protocol(head_bytes_max: int, head_timeout_s: float) -> type[HttpToo
             self._head_timeout: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
+            super().connection_made(JoiningTransport(transport, self.loop))
             self.app_state = state_of(transport, self.app_state)
             self._await_head()
 
