@@ -6,9 +6,10 @@ import time
 from headrace.clock import Clock
 from headrace.events.position import Position, TopicPartition
 from headrace.events.seen import NOTHING_SEEN, Seen
+from headrace.flow.applying import apply_rows
 from headrace.flow.causality import input_print
 from headrace.flow.group import CHANGELOG_COMPACTION_LAG_MS, Group
-from headrace.flow.restore import APPLY_ROWS_MAX, row_key
+from headrace.flow.restore import row_key
 from headrace.flow.stream import SLICE_S
 from headrace.log.port import Chunk
 from headrace.tables.changelog import (
@@ -157,12 +158,8 @@ class FollowedPartition:
 
     async def _apply(self, layer: Layer) -> None:
         rows: list[Row] = list(layer.items())
-        last = max(0, (len(rows) - 1) // APPLY_ROWS_MAX * APPLY_ROWS_MAX)
         mark = StoreMark(self._changelog_id, self.offset_next, self._last, at_ms=self._at_end_ms)
-        for start in range(0, last, APPLY_ROWS_MAX):
-            self._store.write(rows[start : start + APPLY_ROWS_MAX])
-            await asyncio.sleep(0)
-        self._store.write(rows[last:], encode_mark(mark))
+        await apply_rows(self._store, rows, encode_mark(mark))
         self._view.retire(layer)
         if self._view.state is ViewState.RESTORING:
             self.begin()

@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from headrace.errors import AgentReturned, HeadraceError
@@ -27,7 +28,7 @@ from headrace.log.port import Chunk
 from headrace.tables.globalview import GlobalView
 from headrace.tables.memory import MemoryStore
 from headrace.tables.rows import KeyGuard, Rows, active_rows
-from headrace.tables.store import Row, Store
+from headrace.tables.store import Store
 from headrace.tables.table import Table
 
 _APPLY_ROWS = 128
@@ -212,15 +213,11 @@ class Retelling:
         """Move what was written out of the agents' way, as bytes."""
         for rows in self._hand.tables():
             changed = rows.seal()
-            batch: list[Row] = []
-            for row in rows.encode(changed):
-                batch.append(row)
-                if len(batch) == _APPLY_ROWS:
-                    self._store.write(batch)
-                    batch = []
-                    if self._turns.is_due:
-                        await self._turns.give()
-            self._store.write(batch)
+            items = iter(changed.items())
+            while batch := rows.encode(islice(items, _APPLY_ROWS)):
+                self._store.write(batch)
+                if self._turns.is_due:
+                    await self._turns.give()
             rows.applied(changed)
 
     # --- the row that is watched

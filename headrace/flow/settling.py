@@ -1,4 +1,4 @@
-"""How a unit ends: committed in the log, shown to readers, applied to the store; one after the other."""
+"""How a unit ends: committed in the log, shown to readers, handed on to the store; one after the other."""
 
 import asyncio
 import time
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from headrace.errors import LogError, RecordRefused, RecordTooLarge
 from headrace.events.position import TopicPartition
+from headrace.flow.applying import Applying, CommittedUnit
 from headrace.flow.figures import FlowFigures
 from headrace.flow.group import Group
 from headrace.flow.isolation import Isolation
-from headrace.flow.restore import APPLY_ROWS_MAX
 from headrace.flow.takeover import Held
 from headrace.flow.tracing import TaskTrace
 from headrace.flow.unit import SealedUnit
@@ -34,6 +34,7 @@ class Settling:
         trace: TaskTrace,
         isolation: Isolation,
         unit_records_max: int,
+        applying: Applying,
         crew: asyncio.TaskGroup,
     ) -> None:
         self._held = held
@@ -44,28 +45,23 @@ class Settling:
         self._trace = trace
         self._isolation = isolation
         self._unit_records_max = unit_records_max
+        self._applying = applying
         self._crew = crew
         self._committed: asyncio.Event | None = None
         self._settling: asyncio.Task[None] | None = None
-        self._applying: asyncio.Task[None] | None = None
-        """The unit before the one that `_settling` commits."""
 
     async def settle(self, sealed: SealedUnit, traced: "Sequence[SpanContext]") -> None:
         """Start the unit's commit as soon as the previous one is acknowledged.
 
         Shape: `traced` are the spans of its events, to which that of the commit is linked.
         """
-        # Nothing of this unit is sent before the previous commit is acknowledged, and at most one
-        # committed unit waits to be applied.
+        # Nothing of this unit is sent before the previous commit is acknowledged, and few committed
+        # units wait to be applied.
         await self.until_committed()
-        if self._applying is not None:
-            await asyncio.wait({self._applying})
-        self._applying = previous = self._settling
+        await self._applying.until_room()
         self._committed = asyncio.Event()
         name = f"unit {sealed.record.unit} {self._group.name}/{self._changelog.partition}"
-        self._settling = self._crew.create_task(
-            self._settle(sealed, previous, self._committed, traced), name=name
-        )
+        self._settling = self._crew.create_task(self._settle(sealed, self._committed, traced), name=name)
 
     async def until_committed(self) -> None:
         """Return once the last unit is acknowledged."""
@@ -76,15 +72,13 @@ class Settling:
         """Return once the last unit is in the store, or has failed."""
         if self._settling is not None:
             await asyncio.wait({self._settling})
+            if not self._settling.cancelled() and self._settling.exception() is None:
+                await self._applying.until_applied()
 
     async def _settle(
-        self,
-        sealed: SealedUnit,
-        previous: asyncio.Task[None] | None,
-        committed: asyncio.Event,
-        traced: "Sequence[SpanContext]",
+        self, sealed: SealedUnit, committed: asyncio.Event, traced: "Sequence[SpanContext]"
     ) -> None:
-        """Commit, publish, apply: in this order."""
+        """Commit, publish, and let it be applied: in this order."""
         self._held.check_store()
         began = time.perf_counter()
         with self._trace.committing(sealed.record.unit, sealed.unit.events, traced):
@@ -93,13 +87,8 @@ class Settling:
         layer = dict(sealed.rows)
         self._view.replay_offset_next = sealed.record.inputs[self._group.replay].offset_next
         self._view.publish(layer, sealed.position, sealed.unit.seen, sealed.unit.notes)
+        self._applying.add(CommittedUnit(sealed, layer, offset_next))
         committed.set()
-        if previous is not None:
-            await previous
-        await self._apply(sealed, offset_next)
-        self._view.retire(layer)
-        for rows, changed in sealed.writes:
-            rows.applied(changed)
 
     async def _commit(self, sealed: SealedUnit) -> int:
         """The next offset of the changelog. Raises: as `Writer.commit`; RecordRefused is narrowed down."""
@@ -133,13 +122,3 @@ class Settling:
             of_agent.sent += done.sent
             of_agent.retries += done.retries
             figures.retries += done.retries
-
-    async def _apply(self, sealed: SealedUnit, changelog_next: int) -> None:
-        """Write a committed unit into the store in slices; the last one carries the mark."""
-        store = self._held.store
-        mark = self._held.mark(sealed.record, changelog_next)
-        last = max(0, (len(sealed.rows) - 1) // APPLY_ROWS_MAX * APPLY_ROWS_MAX)
-        for start in range(0, last, APPLY_ROWS_MAX):
-            store.write(sealed.rows[start : start + APPLY_ROWS_MAX])
-            await asyncio.sleep(0)
-        store.write(sealed.rows[last:], mark)

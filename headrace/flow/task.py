@@ -13,6 +13,7 @@ from headrace.events.position import TopicPartition
 from headrace.events.seen import Print
 from headrace.flow.admission import Admission
 from headrace.flow.agent import AgentRun
+from headrace.flow.applying import Applying
 from headrace.flow.causality import TaskSeen, input_print
 from headrace.flow.deadletter import dead_letters_name
 from headrace.flow.figures import FlowFigures
@@ -177,11 +178,16 @@ class Task:
             self._view.serve(held.store, position, held.seen)
             async with asyncio.TaskGroup() as crew:
                 watch = crew.create_task(held.watch_store(), name=f"damage watch of {self._view.group}")
-                settling = self._settling(held, crew)
+                applying = Applying(held, self._view, self._site.clock)
+                store = crew.create_task(
+                    applying.run(), name=f"store of {self._view.group}/{self._partition}"
+                )
+                settling = self._settling(held, applying, crew)
                 if not held.is_position_durable:
                     await self._finish(self._first_unit(held), held, settling)
                 await self._run_units(held, intake, settling)
-                watch.cancel()
+                for each in (watch, store):
+                    each.cancel()
         except BaseExceptionGroup as failures:
             cause = first_cause(failures)
             raise cause from cause.__cause__
@@ -228,7 +234,7 @@ class Task:
             followed=self._followed,
         )
 
-    def _settling(self, held: Held, crew: asyncio.TaskGroup) -> Settling:
+    def _settling(self, held: Held, applying: Applying, crew: asyncio.TaskGroup) -> Settling:
         site, changelog = self._site, self._group.changelog
         return Settling(
             held,
@@ -239,6 +245,7 @@ class Task:
             trace=self._trace,
             isolation=self._isolation,
             unit_records_max=site.settings.unit_records_max,
+            applying=applying,
             crew=crew,
         )
 

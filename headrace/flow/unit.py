@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from headrace.errors import RecordTooLarge, UnencodableValue
@@ -119,6 +120,8 @@ class SealedUnit:
     position: Position
     unit: Unit
     rows: Sequence[Row]
+    rows_bytes: int
+    """What the rows take."""
     writes: Sequence[tuple[Rows, dict[Any, Any]]]
     """The same rows as the agents wrote them, by table."""
     appends: Sequence[Append]
@@ -134,7 +137,7 @@ async def seal(
     """
     writes = [(rows, changed) for rows in tables if (changed := rows.seal())]
     try:
-        rows = await _encoded(writes)
+        rows, rows_bytes = await _encoded(writes)
     except UnencodableValue:
         for table_rows, changed in writes:
             table_rows.unseal(changed)
@@ -147,18 +150,23 @@ async def seal(
         position=unit.position(partition, hidden=group.replay),
         unit=unit,
         rows=rows,
+        rows_bytes=rows_bytes,
         writes=writes,
         appends=[Append(group.changelog, partition, records), *unit.outbox.to_append()],
     )
 
 
-async def _encoded(writes: Sequence[tuple[Rows, dict[Any, Any]]]) -> list[Row]:
+async def _encoded(writes: Sequence[tuple[Rows, dict[Any, Any]]]) -> tuple[list[Row], int]:
+    """The rows, and how many bytes they are."""
     rows: list[Row] = []
+    rows_bytes = 0
     began = time.perf_counter()
     for table_rows, changed in writes:
-        for row in table_rows.encode(changed):
-            rows.append(row)
-            if not len(rows) % _SLICE_ROWS and time.perf_counter() - began > SLICE_S:
+        items = iter(changed.items())
+        while part := table_rows.encode(islice(items, _SLICE_ROWS)):
+            rows += part
+            rows_bytes += sum(len(key) + len(row or b"") for key, row in part)
+            if time.perf_counter() - began > SLICE_S:
                 await asyncio.sleep(0)
                 began = time.perf_counter()
-    return rows
+    return rows, rows_bytes

@@ -1,7 +1,7 @@
 """The rows of one table inside one task, as its agents see and change them."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any, Final, Protocol
 
@@ -71,6 +71,8 @@ class Rows:
         self.prefix = prefix
         self.keys = keys
         self.values = values
+        self._is_shared = values.is_immutable
+        """Whether values are kept as they are, and not as bytes."""
         self._store = store
         self._generation_rows_max = max(1, cache_rows_max // 2)
         self.fresh: dict[Any, Any] = {}
@@ -87,7 +89,7 @@ class Rows:
             kept = self._young.get(key, _UNKNOWN)
             if kept is _UNKNOWN:
                 kept = self._find(key)
-        if kept is ABSENT or self.values.is_immutable:
+        if self._is_shared or kept is ABSENT:
             return kept
         return self.values.decode(kept)
 
@@ -122,7 +124,7 @@ class Rows:
         if key not in self.fresh and key not in self._young:
             guard.check(self.keys.to_wire(key))
         # Encoded before it is noted: what cannot be encoded was not written, and cannot be taken back.
-        kept = value if self.values.is_immutable else self.values.encode(value)
+        kept = value if self._is_shared else self.values.encode(value)
         if self.journal is not None:
             self.journal.wrote(self.fresh, key)
         self.fresh[key] = kept
@@ -157,13 +159,14 @@ class Rows:
                 self._young.pop(key, None)
                 self._old.pop(key, None)
 
-    def encode(self, unit: dict[Any, Any]) -> Iterator[Row]:
-        """The rows of a sealed unit as bytes."""
+    def encode(self, writes: Iterable[tuple[Any, Any]]) -> list[Row]:
+        """Writes of a sealed unit as bytes. Raises: UnencodableValue."""
         prefix, to_store, encode = self.prefix, self.keys.to_store, self.values.encode
-        is_immutable = self.values.is_immutable
-        for key, kept in unit.items():
-            row = None if kept is ABSENT else encode(kept) if is_immutable else kept
-            yield prefix + to_store(key), row
+        if self.values.is_immutable:
+            return [
+                (prefix + to_store(key), None if kept is ABSENT else encode(kept)) for key, kept in writes
+            ]
+        return [(prefix + to_store(key), None if kept is ABSENT else kept) for key, kept in writes]
 
     def applied(self, unit: dict[Any, Any]) -> None:
         """The store has the oldest sealed unit now."""

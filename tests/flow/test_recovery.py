@@ -132,9 +132,9 @@ async def test_a_unit_that_was_half_applied_is_repaired_before_anything_is_serve
         await service.send_all(shop.buys, by_key(events))
         await service.until_applied()
         await service.send(shop.buys, events[0], key=events[0].who)
+        await service.until(lambda: service.runtime.figures_of_flow.takeovers == 2)
         await service.until_applied()
         assert service.table("balances").rows() == fold([*events, events[0]])
-        assert service.runtime.figures_of_flow.takeovers == 2
 
 
 async def test_a_store_that_was_deleted_is_rebuilt_from_the_changelog() -> None:

@@ -46,7 +46,7 @@ class Bench:
         """Write the oldest sealed unit into the store."""
         if self._sealed:
             unit = self._sealed.pop(0)
-            self._store.write(list(self._rows.encode(unit)))
+            self._store.write(list(self._rows.encode(unit.items())))
             self._rows.applied(unit)
 
 
