@@ -8,7 +8,7 @@ speaks a database's protocol by itself.
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from headrace.errors import ContractOnly
 from headrace.settings import Settings
@@ -17,7 +17,9 @@ DRIVERS = frozenset(
     {
         "psycopg", "psycopg2", "asyncpg", "pg8000", "pymysql", "MySQLdb", "aiomysql", "asyncmy", "mariadb",
         "oracledb", "cx_Oracle", "pyodbc", "aioodbc", "pymssql", "ibm_db", "duckdb", "pymongo", "motor",
-        "aiosqlite", "snowflake", "clickhouse_driver", "cassandra",
+        "aiosqlite", "snowflake", "clickhouse_driver", "cassandra", "apsw", "pysqlite3", "sqlcipher3",
+        "libsql", "psqlpy", "pgdb", "redshift_connector", "connectorx", "arrow_odbc", "turbodbc",
+        "adbc_driver_postgresql", "adbc_driver_sqlite",
     }
 )  # fmt: skip
 """Packages whose only use is to reach a database."""
@@ -36,10 +38,17 @@ class _Guard:
     def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Raises: ContractOnly."""
         if event == "import" and isinstance(name := arguments[0], str):
-            if name.partition(".")[0] in DRIVERS or name in _SUBMODULES:
-                raise _refusal(f"import {name}")
+            self.find_spec(name)
         elif event == "sqlite3.connect" and not self._is_log(arguments[0]):
             raise _refusal(f"open {arguments[0]!r} with sqlite3")
+
+    def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> None:
+        """As a finder of modules it finds none. `importlib.import_module` raises no audit event, but asks it.
+
+        Raises: ContractOnly.
+        """
+        if name.partition(".")[0] in DRIVERS or name in _SUBMODULES:
+            raise _refusal(f"import {name}")
 
     def _is_log(self, database: Any) -> bool:
         try:
@@ -58,6 +67,7 @@ def forbid_databases() -> None:
     if not _guard.is_set:
         _guard.is_set = True
         sys.addaudithook(_guard.hook)
+        sys.meta_path.insert(0, cast(Any, _guard))
 
 
 def enforce(settings: Settings, bridged: str = "") -> None:

@@ -54,7 +54,7 @@ class Relay:
         self.changelog = f"{app.declarations.app_id}.{name}"
         self.partitions = 1
         self.topics: dict[str, Topic[Any, Any]] = {outbox.topic.name: outbox.topic for outbox in outboxes}
-        self._database = database or Database()
+        self.database = database or Database()
         app.declarations.add_post(self)
 
     @property
@@ -64,7 +64,7 @@ class Relay:
 
     def work_at(self, site: "Worksite", partition: int) -> "Begin":
         """Makes what publishes; what a failure has taught outlives it."""
-        load, engine = Load(), self._database.engine(site.settings)
+        load, engine = Load(), self.database.engine(site.settings)
         return lambda view: Courier(
             site, view, engine, load, name=self.name, cursor_topic=self.changelog, topics=self.topics
         )

@@ -20,11 +20,11 @@ class SqlSink:
     """What agents write into a database, as the app declares it (flow.sink.Sink)."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self.database = database
 
     async def open(self, app: str, group: str, partition: int, settings: Settings) -> "OpenSqlSink":
         """Take a partition over. Raises: DatabaseUnavailable, SchemaMismatch, SettingsError."""
-        engine = self._database.engine(settings)
+        engine = self.database.engine(settings)
         session = await engine.connect(purpose=f"headrace {app} {group}/{partition}")
         try:
             await ensure_tables(engine, session)

@@ -4,13 +4,15 @@ import ast
 import inspect
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from types import CodeType, FunctionType, MethodType, ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from headrace.flow.topic import Topic
 from headrace.tables.table import Table
+
+T = TypeVar("T")
 
 _OBJECTS_MAX = 500
 _DEPTH_MAX = 4
@@ -39,24 +41,22 @@ def references(function: Callable[..., Any]) -> References:
     """By the table's own name those that the code has for it."""
     writing: set[str] = set()
     topics: dict[str, None] = {}
-    seen: set[int] = set()
-    waiting: list[tuple[Any, int]] = [(function, 0)]
-    while waiting and len(seen) < _OBJECTS_MAX:
-        thing, depth = waiting.pop(0)
-        if id(thing) in seen or depth > _DEPTH_MAX:
-            continue
-        seen.add(id(thing))
+    for thing, names in _reached(function, (Table, Topic)):
         if isinstance(thing, FunctionType) and _is_function_of_the_app(thing):
             writing |= _written_names(thing.__code__)
-        for name, found in _named_by(thing):
+        for name, found in names:
             if isinstance(found, Table):
                 tables.setdefault(found.name, set()).add(name)
             elif isinstance(found, Topic):
                 topics[found.name] = None
-            else:
-                waiting.append((found, depth + 1))
     written = [name for name, known in tables.items() if known & writing]
     return References(tuple(name for name in tables if name not in written), tuple(written), tuple(topics))
+
+
+def named(function: Callable[..., Any], kind: type[T]) -> list[T]:
+    """The objects of a kind that a function names, found as `references` finds tables."""
+    found = (thing for _, names in _reached(function, (kind,)) for _, thing in names)
+    return list({id(thing): thing for thing in found if isinstance(thing, kind)}.values())
 
 
 def writes(function: Callable[..., Any], table: Table[Any, Any]) -> bool:
@@ -67,6 +67,22 @@ def writes(function: Callable[..., Any], table: Table[Any, Any]) -> bool:
     return any(
         _value_of(parts, known) is table for parts in _written_in_source(function.__code__) or frozenset()
     )
+
+
+def _reached(
+    function: Callable[..., Any], ends: tuple[type, ...]
+) -> Iterator[tuple[Any, Sequence[tuple[str, Any]]]]:
+    """The function, and what it uses of the app, each with all that it names; not looked into: `ends`."""
+    seen: set[int] = set()
+    waiting: list[tuple[Any, int]] = [(function, 0)]
+    while waiting and len(seen) < _OBJECTS_MAX:
+        thing, depth = waiting.pop(0)
+        if id(thing) in seen or depth > _DEPTH_MAX:
+            continue
+        seen.add(id(thing))
+        names = list(_named_by(thing))
+        yield thing, names
+        waiting += [(found, depth + 1) for _, found in names if not isinstance(found, ends)]
 
 
 def _named_by(thing: Any) -> Iterator[tuple[str, Any]]:

@@ -1,11 +1,14 @@
 """A worker that runs by its contract alone opens no database, however its code tries to."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.process.workers import Worker, breath, running
+from tests.process.workers import REPOSITORY, Worker, breath, running
 
 
 def worker(folder: Path, *options: str, by_faust: bool = False, **environment: str) -> Worker:
@@ -53,6 +56,24 @@ async def test_what_reaches_for_a_database_later_is_an_error_of_its_event(tmp_pa
         status, letters = await tempted.command("dead-letters", "list", "--json")
         assert status == 0
         assert letters.count("ContractOnly") == 2, letters
+
+
+def test_a_driver_of_one_file_is_refused_by_whatever_name_of_import(tmp_path: Path) -> None:
+    (tmp_path / "pgdb.py").write_text("")
+    tried = """
+import importlib
+from headrace.bridge.contractonly import forbid_databases
+from headrace.errors import ContractOnly
+forbid_databases()
+for load in (lambda: importlib.import_module("pgdb"), lambda: __import__("pgdb")):
+    try:
+        load()
+    except ContractOnly as refused:
+        print(refused.what)
+"""
+    environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{tmp_path}"}
+    said = subprocess.run([sys.executable, "-c", tried], env=environment, stdout=subprocess.PIPE, check=True)
+    assert said.stdout.count(b"import pgdb") == 2
 
 
 async def test_without_the_option_nothing_is_forbidden(tmp_path: Path) -> None:
