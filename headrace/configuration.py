@@ -41,6 +41,17 @@ _KUBERNETES = re.compile(
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 _BROKER_DEFAULTED = frozenset({"replication_factor", "min_insync_replicas"})
+_MAY_BE_OFF = frozenset(
+    {
+        "loop_silence_max_s",
+        "broker_silence_max_s",
+        "membership_silence_max_s",
+        "fetch_silence_max_s",
+        "handler_time_max_s",
+        "watchdog_grace_s",
+    }
+)
+_SPECIAL = _BROKER_DEFAULTED | _MAY_BE_OFF
 _SCHEMES = ("embedded://", "kafka://", "simulated://")
 _SECRET_CHARACTERS_MIN = 16
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -257,9 +268,9 @@ def _check(settings: Settings, origins: Mapping[str, Origin]) -> None:
         raise refuse("http", "must be host:port, such as 127.0.0.1:6066 or [::1]:6066")
     for name, kind in TYPES.items():
         value = getattr(settings, name)
-        is_left_to_broker = name in _BROKER_DEFAULTED and value == -1
+        is_special = value == (-1 if name in _BROKER_DEFAULTED else 0) and name in _SPECIAL
         # "not value > 0" rather than "value <= 0": NaN is refused too.
-        if kind in (int, float) and not is_left_to_broker and not value > 0:
+        if kind in (int, float) and not is_special and not value > 0:
             raise refuse(name, "must be more than zero")
     if settings.page_rows_default > settings.page_rows_max:
         raise refuse("page_rows_default", "is more than page_rows_max")

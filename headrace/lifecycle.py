@@ -13,6 +13,7 @@ from mode.types import ServiceT
 from headrace.causes import first_cause
 from headrace.restoring import show
 from headrace.runtime import Runtime
+from headrace.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from headrace.app import App
@@ -30,12 +31,15 @@ class RuntimeService(Service):
         super().__init__(**options)
         self._app = app
         self.runtime: Runtime | None = None
+        self._watchdog: Watchdog | None = None
         self._running: asyncio.Task[None] | None = None
         self._ended = asyncio.Event()
 
     async def on_start(self) -> None:
         """Begin the run; its HTTP server answers probes from here on."""
         self.runtime = self._app.new_runtime()
+        self._watchdog = Watchdog(self.runtime.vitals, self.runtime.settings)
+        self._watchdog.start()
         self._running = asyncio.create_task(self.runtime.run(), name="headrace runtime")
 
     @Service.task
@@ -67,6 +71,14 @@ class RuntimeService(Service):
 
     async def on_stop(self) -> None:
         """Let the run finish its units in hand and close."""
+        try:
+            await self._stop_run()
+        finally:
+            # Not before: a stop that stands still is found, too.
+            if self._watchdog is not None:
+                self._watchdog.stop()
+
+    async def _stop_run(self) -> None:
         if self.runtime is None or self._running is None:
             return
         self.runtime.stop()

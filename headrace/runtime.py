@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.bridge.contractonly import enforce
 from headrace.bridge.shadow.comparing import ShadowRun
-from headrace.clock import SYSTEM_CLOCK, Clock, is_set_within
+from headrace.clock import SYSTEM_CLOCK, Clock
 from headrace.declarations import Declarations
-from headrace.errors import Unavailable
 from headrace.events.position import Catalog
 from headrace.events.seen import NOTHING_SEEN, Seen
 from headrace.figures import run_samples
@@ -41,6 +40,7 @@ from headrace.http.whiteboard.survey import Survey
 from headrace.log.connect import connect
 from headrace.log.inquiry import Inquiry
 from headrace.log.port import Log, Member, Membership, TopicInfo
+from headrace.opening import open_patiently
 from headrace.outside import Outside
 from headrace.provisioning import provision_run
 from headrace.settings import Settings
@@ -49,13 +49,13 @@ from headrace.tables.globalview import GlobalView
 from headrace.tables.store import StoreEngine
 from headrace.tables.table import Table
 from headrace.tables.view import PartitionView, ViewState
+from headrace.vitals import Kind, Trouble, Vitals
 
 if TYPE_CHECKING:
     from headrace.flow.spans import Spans
 
 logger = logging.getLogger(__name__)
 
-_OPEN_PATIENCE_S = 30.0
 _VERSION = version("headrace")
 _RETRACT_PATIENCE_S = 1.0
 
@@ -81,7 +81,8 @@ class Runtime:
         """Set once every partition that was assigned first is served."""
         self.instance = settings.instance
         self.figures_of_flow = FlowFigures()
-        self._log = log or connect(settings)
+        self.vitals = Vitals()
+        self._log = log or connect(settings, self.vitals)
         self._engine = engine
         self._clock = clock
         self._spans = spans or find_spans("kafka" if settings.log.startswith("kafka:") else "headrace")
@@ -126,7 +127,7 @@ class Runtime:
         if self.settings.contract_only:
             enforce(self.settings, self.declarations.bridged)
         try:
-            await self._open_log()
+            await open_patiently(self._log, self._stopping, self.settings, self._clock)
             await self._provision()
             # Reads, probes and progress answer from here on, while the tables are being restored.
             await self._http.start()
@@ -138,19 +139,6 @@ class Runtime:
         finally:
             await self._inquiry.close()
             await self._log.close()
-
-    async def _open_log(self) -> None:
-        began, wait_s = self._clock.monotonic(), self.settings.reopen_backoff_s
-        while True:
-            try:
-                await self._log.open()
-                return
-            except Unavailable as error:
-                if self._clock.monotonic() - began > _OPEN_PATIENCE_S or self._stopping.is_set():
-                    raise
-                logger.warning("The log does not answer yet: %s", error)
-                await is_set_within(self._stopping, wait_s, self._clock)
-                wait_s = min(2 * wait_s, self.settings.reopen_backoff_max_s)
 
     async def _run_with_log(self) -> None:
         app = self.declarations.app_id
@@ -218,6 +206,7 @@ class Runtime:
             clock=self._clock,
             spans=self._spans,
             dead_letter_bytes_max=self._dead_letter_bytes_max,
+            vitals=self.vitals,
             globals=self.global_views(),
         )
         self._outgate = self._outside.gate = Outgate(
@@ -249,7 +238,9 @@ class Runtime:
                 follower = Follower(site, self._groups[name], followed)
                 side.append(tasks.create_task(follower.run(), name=f"follower of {name}"))
             follow = tasks.create_task(crew.follow(), name="assignments")
+            following = self.vitals.must_run(follow, Kind.MEMBERSHIP)
             await self._stopping.wait()
+            self.vitals.remove(following)
             follow.cancel()
             await self._http.stop(timeout_s=self.settings.stop_timeout_s / 2)
             await crew.stop()
@@ -277,6 +268,11 @@ class Runtime:
     def address(self) -> tuple[str, int]:
         """Where the HTTP server listens."""
         return self._http.address
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """Why this worker is not alive any more; None while it is."""
+        return self.vitals.trouble
 
     @property
     def reached_at(self) -> str:

@@ -140,6 +140,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     rocksdb_write_buffer_bytes: int = 128 * 1024 * 1024
     """Write buffers of all partitions together."""
 
+    # watchdogs
+    loop_silence_max_s: float = 15.0
+    """After this long without a turn of the loop the worker ends: a handler or a route holds it with a
+    call that blocks; 0: never."""
+    broker_silence_max_s: float = 20.0
+    """After this long without an answer of any broker the worker ends; 0: never."""
+    membership_silence_max_s: float = 20.0
+    """After this long without a sign of life of its place in the group the worker ends; not before two
+    `session_timeout_s`; 0: never."""
+    fetch_silence_max_s: float = 20.0
+    """After this long in which a read that was to be answered was not the worker ends; 0: never."""
+    handler_time_max_s: float = 0.0
+    """An agent that has one event in its hand for longer is stuck, and the worker ends; 0: it may await as
+    long as it likes."""
+    watchdog_grace_s: float = 5.0
+    """How long `/livez` tells why, before the worker ends."""
+
     log_format: Literal["text", "json"] = "text"
     """Log lines for people, or one JSON object per line."""
 

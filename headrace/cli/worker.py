@@ -23,7 +23,8 @@ CONTRACT_ONLY = "--contract-only"
 class worker(faust_worker):
     """Run a worker of the app until it is told to stop (SIGTERM, Ctrl-C).
 
-    Exit status: 0 stopped as told, 1 it could not go on and said why, 2 a setting is wrong.
+    Exit status: 0 stopped as told, 1 it could not go on and said why, 2 a setting is wrong, 70 its
+    watchdog found that it stood still.
 
     \b
     Example:

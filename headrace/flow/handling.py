@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 from headrace.clock import Clock, is_set_within
@@ -33,6 +34,7 @@ from headrace.flow.unit import Unit
 from headrace.log.port import Chunk
 from headrace.tables.rows import active_rows
 from headrace.tables.store import Store
+from headrace.vitals import Kind, Vital, Vitals
 
 _OF_THE_EVENT = (EventError, DeclarationError, ForeignKey, OutsideAgent, RowMismatch, PositionError)
 """Errors that an agent raises because of the event in its hand; others are the store's or the log's."""
@@ -57,13 +59,24 @@ class Abandoned(Exception):
 class Handling:
     """Hands a portion's events to the agents of a task, and follows their policy for bad ones."""
 
-    def __init__(self, hand: Hand, runs: Sequence[AgentRun], isolation: Isolation, *, clock: Clock) -> None:
+    def __init__(
+        self,
+        hand: Hand,
+        runs: Sequence[AgentRun],
+        isolation: Isolation,
+        *,
+        clock: Clock,
+        vitals: Vitals,
+    ) -> None:
         self._hand = hand
         self._group: Group = hand.group
         self._runs = runs
         self._isolation = isolation
         self._clock = clock
         self._stopping = asyncio.Event()
+        self._vitals = vitals
+        self._vital = Vital(Kind.HANDLER, f"an agent of task {hand.group.name}/{hand.partition}")
+        """Shows with each event that is handed out that the agent at work goes on."""
         self._leading: AgentRun | None = None
         """The first agent of a topic while it is at work: it alone may end a run of events early."""
         self._by_topic = {
@@ -76,6 +89,7 @@ class Handling:
 
     async def start(self, store: Store) -> None:
         """Give every agent its tables, start it, and wait until it asks for its first event."""
+        self._vital = self._vitals.add(Kind.HANDLER, self._vital.name)
         self._hand.open_tables(store)
         for run in self._runs:
             await self._start(run)
@@ -91,6 +105,7 @@ class Handling:
 
     async def close(self) -> None:
         """End every agent. Cancel: the agents end all the same."""
+        self._vitals.remove(self._vital)
         for run in self._runs:
             run.cancel()
         for run in self._runs:
@@ -220,6 +235,7 @@ class Handling:
             self._hand.take(run)
             run.stream.hand_out(chunk, values, deadline, base=base, start=start)
             try:
+                self._vital.expect(partial(getattr, run.stream, "index"))
                 finished = await run.asked()
                 if self._portion.is_alone and self._hand.sink is not None:
                     # By itself an event is told at once whether the database takes it, and so is its policy.
@@ -243,6 +259,7 @@ class Handling:
                 self._unit.of(name).events += finished - start
                 return finished
             finally:
+                self._vital.rest()
                 self._hand.release()
         return len(values)
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from headrace.causes import first_cause
@@ -35,6 +35,7 @@ from headrace.settings import Settings
 from headrace.tables.globalview import GlobalView
 from headrace.tables.store import StoreEngine
 from headrace.tables.view import PartitionView
+from headrace.vitals import Vitals
 
 if TYPE_CHECKING:
     from headrace.flow.spans import Spans
@@ -54,6 +55,8 @@ class Worksite:
     spans: "Spans | None" = None
     dead_letter_bytes_max: int | None = None
     """The largest record that the dead-letter topic takes; None: unknown."""
+    vitals: Vitals = field(default_factory=Vitals)
+    """Where agents show that they go on."""
     globals: Sequence[GlobalView] = ()
     """The app's global tables, followed by this worker."""
 
@@ -93,7 +96,7 @@ class Task:
         runs = [
             AgentRun(agent, app=site.app, partition=partition, trace=self._trace) for agent in group.agents
         ]
-        self._handling = Handling(self._hand, runs, isolation, clock=site.clock)
+        self._handling = Handling(self._hand, runs, isolation, clock=site.clock, vitals=site.vitals)
 
     def stop(self) -> None:
         """Take no further event, finish and commit the unit in hand, close; `run` then returns."""

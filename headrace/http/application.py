@@ -1,6 +1,7 @@
 """The ASGI application of a worker: limits and access first, then table reads, then everything else."""
 
 from time import perf_counter
+from typing import Any
 from urllib.parse import quote
 
 from starlette.types import Receive, Scope, Send
@@ -196,10 +197,11 @@ class Application:
         path: bytes = scope["raw_path"]
         if scope["method"] not in _READING:
             return await method_not_allowed(_READING).send(send)
+        answer: tuple[int, Any] | Problem
         try:
             match path:
                 case b"/livez":
-                    answer = probes.livez()
+                    answer = probes.livez(self._source)
                 case b"/readyz":
                     answer = probes.readyz(self._source, is_trusted=is_trusted)
                 case b"/metrics":

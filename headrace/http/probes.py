@@ -6,13 +6,19 @@ from typing import Any
 import msgspec
 from starlette.types import Send
 
+from headrace.http.problems import Problem
 from headrace.http.source import ReadSource, WorkerState
 from headrace.tables.view import PartitionView, ViewState
 
 
-def livez() -> tuple[int, Any]:
-    """200: whoever can answer has a loop that turns."""
-    return 200, {"status": "alive"}
+def livez(source: ReadSource) -> tuple[int, Any] | Problem:
+    """200 while every part goes on that must; else 503, which names the part, and the worker ends.
+
+    Whoever gets no answer at all has asked a worker whose loop stands still.
+    """
+    if (trouble := source.trouble) is None:
+        return 200, {"status": "alive"}
+    return Problem(503, f"{trouble.kind.value}: {trouble.what}", trouble=trouble.kind.value)
 
 
 def readyz(source: ReadSource, *, is_trusted: bool) -> tuple[int, Any]:
@@ -22,7 +28,8 @@ def readyz(source: ReadSource, *, is_trusted: bool) -> tuple[int, Any]:
     Input positions are for the trusted only.
     """
     views, followed = source.views(), source.followed()
-    is_ready = source.state is WorkerState.RUNNING and all(view.is_settled for view in [*views, *followed])
+    is_ready = source.state is WorkerState.RUNNING and source.trouble is None
+    is_ready = is_ready and all(view.is_settled for view in [*views, *followed])
     told: dict[str, Any] = {"state": source.state.value, "partitions": _partitions(views, is_trusted)}
     if followed:
         told["followed"] = _partitions(followed, is_trusted)
@@ -48,8 +55,10 @@ def index(source: ReadSource) -> tuple[int, Any]:
     }
 
 
-async def send_json(send: Send, answer: tuple[int, Any]) -> int:
+async def send_json(send: Send, answer: tuple[int, Any] | Problem) -> int:
     """Send a document that is never to be cached; the result is the status."""
+    if isinstance(answer, Problem):
+        return await answer.send(send)
     status, document = answer
     body = msgspec.json.encode(document)
     headers = [

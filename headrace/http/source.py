@@ -23,6 +23,7 @@ from headrace.http.waiting import Waits
 from headrace.http.whiteboard.board import Board, ShadowCard
 from headrace.settings import Settings
 from headrace.tables.view import PartitionView
+from headrace.vitals import Trouble
 
 ROUTE = "headrace.route"
 """Where the path template of a request is left in its ASGI scope."""
@@ -107,6 +108,10 @@ class ReadSource(Protocol):
     def settings(self) -> Settings: ...
     @property
     def state(self) -> WorkerState: ...
+    @property
+    def trouble(self) -> Trouble | None:
+        """Why this worker is not alive any more; None while it is."""
+
     @property
     def catalog(self) -> Catalog: ...
     @property

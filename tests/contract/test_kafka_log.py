@@ -439,6 +439,36 @@ async def test_a_broker_that_stands_still_is_unavailable_too(
         await asyncio.gather(writer.close(), reader.close())
 
 
+async def test_whoever_reads_ahead_or_keeps_the_place_in_the_group_is_missed_when_it_was_cancelled(
+    connect: Connect, kafka_broker: KafkaBroker
+) -> None:
+    log = await connect(kafka_broker)
+    place = TopicPartition(unique("facts"), 0)
+    await log.provision([TopicSpec(name=place.topic, partitions=1)])
+    writer = await log.writer(unique("task"))
+    end = (await writer.commit([Append(*place, [record("there")])]))[place]
+    await writer.close()
+    for part in ("headrace-kafka-reader", "headrace-kafka-poll"):
+        before = asyncio.all_tasks()
+        reader = await log.reader({place: 0})
+        assert values(await read_until(reader, end=end)) == [b"there"]
+        for task in asyncio.all_tasks() - before:
+            if task.get_name().startswith(part):
+                task.cancel()
+        with pytest.raises(Unavailable, match="ended from outside"):
+            await read_until(reader, end=end + 100)
+        await reader.close()
+    membership = await log.join(worker(unique("app"), "one", place.topic))
+    first = await membership.next(-1)
+    for task in asyncio.all_tasks():
+        if task.get_name() == "headrace-kafka-membership":
+            task.cancel()
+    with pytest.raises(LogError, match="ended from outside") as ended:
+        await membership.next(first.generation)
+    assert not ended.value.is_recoverable
+    await membership.close()
+
+
 @pytest.fixture(scope="module")
 def secured_broker() -> Iterator[KafkaBroker]:
     require_kafka()

@@ -30,6 +30,7 @@ from headrace.log.simulated.log import SimulatedLog
 from headrace.settings import Settings
 from headrace.tables.memory import MemoryEngine
 from headrace.tables.view import PartitionView
+from headrace.vitals import Trouble
 
 GROUP = "main"
 NOW_S = 1_000.0
@@ -90,6 +91,7 @@ class Service:
         self.app_id = "loyalty"
         self.settings = settings or Settings(http="127.0.0.1:0")
         self.state = WorkerState.RUNNING
+        self.trouble: Trouble | None = None
         self.instance = "worker-1"
         self.reached_at = ""
         self.peers: dict[int, Peer] = {}

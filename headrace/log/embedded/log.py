@@ -16,6 +16,7 @@ from headrace.log.embedded.reader import EmbeddedReader
 from headrace.log.embedded.watch import EndWatch
 from headrace.log.embedded.writer import EmbeddedWriter, begin_epoch
 from headrace.log.port import Member, Membership, OffsetRange, Reader, TopicInfo, TopicSpec, Writer
+from headrace.vitals import Vitals
 
 
 class EmbeddedLog:
@@ -25,9 +26,12 @@ class EmbeddedLog:
     in `connection`.
     """
 
-    def __init__(self, path: str | Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, path: str | Path, *, clock: Callable[[], float] = time.time, vitals: Vitals | None = None
+    ) -> None:
         self._path = Path(path).absolute()
         self._clock = clock
+        self._vitals = vitals or Vitals()
         self._cluster_id = ""
         self._writing = Lane(self._path, "write")
         self._reading = Lane(self._path, "read")
@@ -42,7 +46,7 @@ class EmbeddedLog:
             raise connection.translated(error, self._path) from error
         except OSError as error:
             raise Unavailable(f"the folder of {self._path} cannot be made: {error}") from error
-        self._watch = EndWatch(self._path, asyncio.get_running_loop())
+        self._watch = EndWatch(self._path, asyncio.get_running_loop(), self._vitals)
         self._maintenance = Maintenance(self._reading, self._writing, self._clock)
         self._maintenance.start()
 
@@ -87,7 +91,7 @@ class EmbeddedLog:
     async def reader(self, positions: Mapping[TopicPartition, int]) -> Reader:
         """A reader that starts at these offsets. Raises: TopicMismatch for a partition that is not there."""
         places = await self._reading.run(topics.place_ids, list(positions))
-        return EmbeddedReader(self._reading, self._opened(), places, positions)
+        return EmbeddedReader(self._reading, self._opened(), places, positions, self._vitals)
 
     async def writer(self, transactional_id: str) -> Writer:
         """A writer under this id; every older one is fenced when this returns."""

@@ -5,12 +5,13 @@ from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 
-from headrace.errors import LogError
+from headrace.errors import LogError, Unavailable
 from headrace.events.position import TopicPartition
 from headrace.log.embedded.extract import Extract, Segment, Wanted, extract
 from headrace.log.embedded.lane import Lane
 from headrace.log.embedded.watch import EndWatch
 from headrace.log.port import Chunk
+from headrace.vitals import Kind, Vitals
 
 AHEAD_RECORDS_MAX = 20_000
 AHEAD_BYTES_MAX = 4 * 1024 * 1024
@@ -86,8 +87,12 @@ class EmbeddedReader:
         watch: EndWatch,
         places: Mapping[TopicPartition, int],
         positions: Mapping[TopicPartition, int],
+        vitals: Vitals,
     ) -> None:
         self._lane = lane
+        self._vitals = vitals
+        named = ", ".join(sorted(f"{at.topic}/{at.partition}" for at in positions))
+        self._vital = vitals.add(Kind.FETCH, f"the reader of {named}")
         self._watch = watch
         self._cursors = [_Cursor(at, places[at], position, self) for at, position in positions.items()]
         self._turn = 0
@@ -109,7 +114,7 @@ class EmbeddedReader:
             if self._is_closed:
                 raise LogError("this reader is closed", hint="Take a new one.")
             if self._task.done():
-                self._task.result()
+                raise self._ended_by()
             self._has_arrived.clear()
             await self._has_arrived.wait()
         return self._cut(records_max, bytes_max)
@@ -127,6 +132,7 @@ class EmbeddedReader:
         if self._is_closed:
             return
         self._is_closed = True
+        self._vitals.remove(self._vital)
         for cursor in self._cursors:
             self._watch.unfollow(cursor.place, cursor)
             cursor.segments.clear()
@@ -134,6 +140,11 @@ class EmbeddedReader:
         await asyncio.wait([self._task])
         if not self._task.cancelled():
             self._task.exception()  # a failure that no fetch has asked for belongs to the one who closes
+
+    def _ended_by(self) -> BaseException:
+        """Why nothing is read ahead any more; never a cancellation, which would be the caller's own."""
+        failure = None if self._task.cancelled() else self._task.exception()
+        return failure or Unavailable("reading ahead was ended from outside")
 
     def stir(self) -> None:
         """Look into the file again."""
@@ -160,9 +171,11 @@ class EmbeddedReader:
                 # Before the look: what is committed during it sets the mark again.
                 cursor.is_behind = False
                 wanted.append(Wanted(cursor.at, cursor.place, cursor.position))
+            self._vital.expect()
             found = await self._lane.run(
                 extract, wanted, records_max=_EXTRACT_RECORDS, bytes_max=_EXTRACT_BYTES
             )
+            self._vital.rest()
             for cursor, each in zip(behind, found, strict=True):
                 cursor.put(each)
                 self._look_for_room()

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from headrace.errors import LogError
 from headrace.log.embedded.connection import connect, translated
+from headrace.vitals import Kind, Vitals
 
 POLL_S = 0.005
 
@@ -37,11 +38,13 @@ class EndWatch:
     for the whole log, and only while a reader has nothing left to read.
     """
 
-    def __init__(self, path: Path, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, path: Path, loop: asyncio.AbstractEventLoop, vitals: Vitals) -> None:
         self._path = path
         self._loop = loop
         self._followers: dict[int, set[Follower]] = {}
         self._waiting = 0
+        self._vitals = vitals
+        self._vital = vitals.add(Kind.FETCH, "the watch of the log's file")
         self._is_wanted = threading.Event()
         self._is_closing = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="headrace-log-watch", daemon=True)
@@ -76,6 +79,7 @@ class EndWatch:
 
     async def close(self) -> None:
         """Stop watching."""
+        self._vitals.remove(self._vital)
         self._is_closing.set()
         self._is_wanted.set()
         await asyncio.to_thread(self._thread.join)
@@ -109,7 +113,9 @@ class EndWatch:
     def _compare(self, db: sqlite3.Connection) -> None:
         version = None
         while not self._is_closing.is_set():
+            self._vital.rest()
             self._is_wanted.wait()
+            self._vital.expect()
             (version_now,) = db.execute("PRAGMA data_version").fetchone()
             if version_now != version:
                 # Ends are read after the version: what is committed in between shows at the next look.

@@ -20,6 +20,7 @@ from aiokafka.protocol.coordination import FindCoordinatorRequest
 from headrace.errors import LogError, Unavailable
 from headrace.log.kafka.codes import COORDINATOR_MOVED, Code, refusal
 from headrace.log.kafka.metadata import Metadata, MetadataRequest, read_metadata
+from headrace.vitals import Vital
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +41,16 @@ class Connections:
     """
 
     def __init__(
-        self, address: str, security: Mapping[str, Any], *, client_id: str, timeout_s: float
+        self,
+        address: str,
+        security: Mapping[str, Any],
+        *,
+        client_id: str,
+        timeout_s: float,
+        contact: Vital | None = None,
     ) -> None:
+        self._contact = contact
+        """Shows whenever a broker answers, whichever."""
         self._bootstrap = [_host_and_port(part) for part in address.split(",") if part.strip()]
         self._options = {**security, "client_id": client_id, "request_timeout_ms": int(timeout_s * 1000)}
         self._brokers: Mapping[int, _Place] = {}
@@ -119,7 +128,7 @@ class Connections:
     async def _ask(self, place: _Place, request: Any) -> Any:
         connection = await self._connection(place)
         try:
-            return await connection.send(request)
+            answer = await connection.send(request)
         except _UNSUPPORTED as error:
             raise _too_old(place, error) from error
         except TimeoutError as error:
@@ -128,6 +137,9 @@ class Connections:
             raise Unavailable(f"broker {place[0]}:{place[1]} did not answer in time") from error
         except (KafkaError, OSError) as error:
             raise Unavailable(f"connection to broker {place[0]}:{place[1]} lost: {error}") from error
+        if self._contact is not None:
+            self._contact.beat()
+        return answer
 
     async def _connection(self, place: _Place) -> AIOKafkaConnection:
         async with self._opening.setdefault(place, asyncio.Lock()):

@@ -15,6 +15,7 @@ from headrace.log.kafka.security import connection_security
 from headrace.log.kafka.writer import KafkaWriter
 from headrace.log.port import Member, OffsetRange, TopicInfo, TopicSpec
 from headrace.settings import Settings
+from headrace.vitals import Kind, Vitals
 
 logger = logging.getLogger(__name__)
 
@@ -24,8 +25,10 @@ _POLL_TIMEOUT_MIN_S = 2.0
 class KafkaLog:
     """Facts in Kafka topics: transactional writers, `read_committed` readers, a group for membership."""
 
-    def __init__(self, settings: Settings, *, address: str) -> None:
+    def __init__(self, settings: Settings, *, address: str, vitals: Vitals | None = None) -> None:
         self._settings = settings
+        self._vitals = vitals or Vitals()
+        self._contact = self._vitals.add(Kind.BROKER, "the cluster")
         self._address = address
         self._security: Mapping[str, Any] = {}
         self._connections: Connections | None = None
@@ -42,11 +45,13 @@ class KafkaLog:
         except BaseException:
             await connections.close()
             raise
+        self._contact.expect()
         self._connections = connections
         self._admin_when_open = Admin(connections, self._settings)
 
     async def close(self) -> None:
         """See `Log.close`."""
+        self._contact.rest()
         if self._connections is not None:
             await self._connections.close()
         self._connections = self._admin_when_open = None
@@ -82,7 +87,7 @@ class KafkaLog:
         # A poll is answered within half a second: a node that is silent for a third of the patience
         # is given up, so that another leader can be found within it.
         timeout_s = max(self._settings.request_timeout_s / 3, _POLL_TIMEOUT_MIN_S)
-        reader = KafkaReader(self._connect("reader", timeout_s), self._settings, positions)
+        reader = KafkaReader(self._connect("reader", timeout_s), self._settings, positions, self._vitals)
         reader.open()
         return reader
 
@@ -101,7 +106,8 @@ class KafkaLog:
         """See `Log.join`."""
         # A join is answered when the slowest member has joined, or was given up.
         timeout_s = self._settings.session_timeout_s + self._settings.request_timeout_s
-        membership = KafkaMembership(self._connect("membership", timeout_s), self._settings, member)
+        connections = self._connect("membership", timeout_s)
+        membership = KafkaMembership(connections, self._settings, member, self._vitals)
         membership.open()
         self._memberships[member.app] = membership
         return membership
@@ -126,4 +132,10 @@ class KafkaLog:
         return self._admin_when_open
 
     def _connect(self, role: str, timeout_s: float) -> Connections:
-        return Connections(self._address, self._security, client_id=f"headrace-{role}", timeout_s=timeout_s)
+        return Connections(
+            self._address,
+            self._security,
+            client_id=f"headrace-{role}",
+            timeout_s=timeout_s,
+            contact=self._contact,
+        )

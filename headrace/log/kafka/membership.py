@@ -22,6 +22,7 @@ from headrace.log.kafka.connections import GROUP, Connections
 from headrace.log.kafka.patience import patience
 from headrace.log.port import Assignment, Member
 from headrace.settings import Settings
+from headrace.vitals import Kind, Vitals
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +74,10 @@ class KafkaMembership:
     nothing for the others.
     """
 
-    def __init__(self, connections: Connections, settings: Settings, member: Member) -> None:
+    def __init__(self, connections: Connections, settings: Settings, member: Member, vitals: Vitals) -> None:
+        self._vitals = vitals
+        self._vital = vitals.add(Kind.MEMBERSHIP, f"the place in group {member.app}")
+        self._is_closing = False
         self._connections = connections
         self._member = member
         self._group = member.app
@@ -95,6 +99,7 @@ class KafkaMembership:
         """Begin to join."""
         self._keeper = asyncio.create_task(self._keep(), name="headrace-kafka-membership")
         self._keeper.add_done_callback(self._note_end)
+        self._vital.expect()
 
     async def next(self, after: int) -> Assignment:
         """See `Membership.next`."""
@@ -129,6 +134,8 @@ class KafkaMembership:
 
     async def close(self) -> None:
         """See `Membership.close`."""
+        self._is_closing = True
+        self._vitals.remove(self._vital)
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
@@ -152,6 +159,7 @@ class KafkaMembership:
     async def _keep(self) -> None:
         """Join, stay, and join again whenever the group says so."""
         while True:
+            self._vital.beat()
             try:
                 if self._coordinator is None:
                     self._coordinator = await self._connections.coordinator(GROUP, self._group)
@@ -168,6 +176,7 @@ class KafkaMembership:
         pause_s = min(self._session_timeout_s / _HEARTBEATS_PER_SESSION, _HEARTBEAT_MAX_S)
         while self._is_settled.is_set():
             self._silent_since = None
+            self._vital.beat()
             try:
                 async with asyncio.timeout(pause_s):
                     await self._must_rejoin.wait()
@@ -196,6 +205,7 @@ class KafkaMembership:
         """Take part in one rebalance until there is an assignment. Raises: Unavailable, LogError."""
         while True:
             joined = await self._connections.send(coordinator, self._join_request())
+            self._vital.beat()
             code = joined.error_code
             if code == Code.MEMBER_ID_REQUIRED:
                 self._member_id = joined.member_id
@@ -267,7 +277,11 @@ class KafkaMembership:
     def _note_end(self, keeper: asyncio.Task[None]) -> None:
         """What ends the membership is raised by whoever waits for it, now or later."""
         if keeper.cancelled():
-            self._failure = Unavailable(f"the membership in group {self._group} was closed")
+            what = f"the membership in group {self._group} was"
+            # Nobody may go on without a place in the group; an error that is tried again would hide it.
+            self._failure = (
+                Unavailable(f"{what} closed") if self._is_closing else LogError(f"{what} ended from outside")
+            )
         else:
             self._failure = keeper.exception()
         self._is_settled.set()

@@ -3,21 +3,20 @@
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
-
-from aiokafka.errors import KafkaError
 
 from headrace.errors import LogError, OffsetOutOfRange, TopicMismatch, Unavailable
 from headrace.events.position import TopicPartition
 from headrace.log.kafka.codes import DENIED, LEADER_MOVED, Code, refusal
 from headrace.log.kafka.connections import Connections
-from headrace.log.kafka.fetching import Fetched, FetchRequest, Wanted, read_fetched
-from headrace.log.kafka.records import Columns, MessageSet, offset_after
+from headrace.log.kafka.fetching import Fetched, FetchRequest, read_fetched
+from headrace.log.kafka.records import MessageSet, offset_after
+from headrace.log.kafka.source import SLICE_S, Source
 from headrace.log.port import Chunk
 from headrace.settings import Settings
+from headrace.vitals import Kind, Vital, Vitals
 
 logger = logging.getLogger(__name__)
 
@@ -26,109 +25,9 @@ _ANSWER_BYTES_MAX = 1024 * 1024
 _PARTITION_BYTES_MAX = 512 * 1024
 """Bounds of one answer, so that taking it off the wire stays short."""
 _POLL_WAIT_MS = 500
-_SLICE_S = 0.0015
 _RETRY_S, _RETRY_MAX_S = 0.02, 0.5
 _MISSING_TOPIC_S = 3.0
 """How long a topic may be unknown, as a new one is until every broker has heard of it."""
-
-
-class _Source:
-    """One partition: how far it is fetched, what is buffered, how far it was handed out."""
-
-    def __init__(self, place: TopicPartition, offset: int) -> None:
-        self.place = place
-        self.offset_to_fetch = offset
-        self.offset_next = offset
-        self.offset_told = offset
-        self.high_watermark = -1
-        self.sets: deque[MessageSet] = deque()
-        self.columns = Columns()
-        self.leader = -1
-        self.topic_id = ""
-        self.silent_since: float | None = None
-        self.failure: LogError | None = None
-        self.unpacking: asyncio.Task[None] | None = None
-        self.is_paused = False
-
-    @property
-    def has_news(self) -> bool:
-        return not self.is_paused and self.has_more
-
-    @property
-    def has_more(self) -> bool:
-        return bool(self.sets) or len(self.columns) > 0 or self.offset_next > self.offset_told
-
-    @property
-    def wanted(self) -> Wanted:
-        return Wanted(self.topic_id, self.place.partition, self.offset_to_fetch)
-
-    async def read(self, *, records_max: int, bytes_max: int, until: float) -> float:
-        """Fill the columns from the buffered sets in slices; the end of the slice it stopped in."""
-        while self.sets and len(self.columns) < records_max and self.columns.size_bytes < bytes_max:
-            first = self.sets[0]
-            if self.unpacking is not None:
-                await self._unpack(first)
-            try:
-                is_used_up = first.read_into(
-                    self.columns, records_max=records_max, bytes_max=bytes_max, until=until
-                )
-            except (LogError, KafkaError, ValueError) as error:
-                self._give_up(error, first.offset_next)
-                is_used_up = False
-            self.offset_next, self.high_watermark = first.offset_next, first.high_watermark
-            if is_used_up:
-                self.sets.popleft()
-            elif self.sets and first.must_unpack:
-                await self._unpack(first)
-                until = time.perf_counter() + _SLICE_S
-            if time.perf_counter() >= until:
-                await asyncio.sleep(0)
-                until = time.perf_counter() + _SLICE_S
-        return until
-
-    async def _unpack(self, packed: MessageSet) -> None:
-        """Decompress in a thread; a cancelled fetch leaves it to the next one to wait for the same."""
-        if self.unpacking is None:
-            self.unpacking = asyncio.create_task(
-                asyncio.to_thread(packed.unpack), name="headrace-kafka-unpack"
-            )
-        try:
-            await asyncio.shield(self.unpacking)
-        except (KafkaError, ValueError) as error:
-            self._give_up(error, packed.offset_next)
-        self.unpacking = None
-
-    def _give_up(self, error: Exception, offset: int) -> None:
-        """Nothing behind damaged records is ever handed out; the error is raised by the next fetch."""
-        self.sets.clear()
-        self.leader = -1
-        topic, partition = self.place
-        what = f"the records cannot be read: {error}"
-        self.failure = LogError(what, topic=topic, partition=partition, offset=offset)
-        self.failure.__cause__ = error
-
-    def take(self, records_max: int) -> Chunk | None:
-        """What the columns hold, as a chunk; None when there is no progress to tell."""
-        columns, offset_next = self.columns, self.offset_next
-        if len(columns) > records_max:
-            columns = self.columns.split(records_max)
-            offset_next = columns.offsets[-1] + 1
-        else:
-            self.columns = Columns()
-        if offset_next <= self.offset_told:
-            return None
-        self.offset_told = offset_next
-        return Chunk(
-            self.place.topic,
-            self.place.partition,
-            columns.offsets,
-            columns.timestamps_ms,
-            columns.keys,
-            columns.values,
-            columns.headers,
-            offset_next,
-            self.high_watermark,
-        )
 
 
 def _recreated(topic: str) -> TopicMismatch:
@@ -144,11 +43,17 @@ class KafkaReader:
     """
 
     def __init__(
-        self, connections: Connections, settings: Settings, positions: Mapping[TopicPartition, int]
+        self,
+        connections: Connections,
+        settings: Settings,
+        positions: Mapping[TopicPartition, int],
+        vitals: Vitals,
     ) -> None:
+        self._vitals = vitals
+        self._is_closing = False
         self._connections = connections
         self._timeout_s = settings.request_timeout_s
-        self._sources = [_Source(place, offset) for place, offset in positions.items()]
+        self._sources = [Source(place, offset) for place, offset in positions.items()]
         self._turn = 0
         self._buffered_bytes = 0
         self._failure: BaseException | None = None
@@ -184,6 +89,7 @@ class KafkaReader:
 
     async def close(self) -> None:
         """See `Reader.close`."""
+        self._is_closing = True
         unpacking = [source.unpacking for source in self._sources]
         tasks = [task for task in (self._lead, *self._polls.values(), *unpacking) if task is not None]
         for task in tasks:
@@ -194,8 +100,8 @@ class KafkaReader:
     async def _collect(self, records_max: int, bytes_max: int) -> list[Chunk]:
         """One chunk of each partition that has news, in turn, within the bounds."""
         turn, self._turn = self._turn, (self._turn + 1) % max(1, len(self._sources))
-        chosen: list[tuple[_Source, int]] = []
-        until = time.perf_counter() + _SLICE_S
+        chosen: list[tuple[Source, int]] = []
+        until = time.perf_counter() + SLICE_S
         for source in chain(self._sources[turn:], self._sources[:turn]):
             if not source.has_news:
                 continue
@@ -274,7 +180,19 @@ class KafkaReader:
                 self._is_stale.set()
 
     async def _poll(self, node: int) -> None:
-        """Fetch from one node, one request after the other, as long as it leads a partition."""
+        """Fetch from one node as long as it leads a partition, and show that it answers."""
+        vital = self._vitals.add(Kind.FETCH, f"the reader of {self._named(node)}")
+        try:
+            await self._poll_on(node, vital)
+        finally:
+            self._vitals.remove(vital)
+
+    def _named(self, node: int) -> str:
+        mine = (source.place for source in self._sources if source.leader == node)
+        return ", ".join(sorted(f"{topic}/{partition}" for topic, partition in mine))
+
+    async def _poll_on(self, node: int, vital: Vital) -> None:
+        """One request after the other."""
         turn = 0
         while True:
             await self._has_room.wait()
@@ -293,6 +211,7 @@ class KafkaReader:
                 bytes_max=_ANSWER_BYTES_MAX,
                 partition_bytes_max=_PARTITION_BYTES_MAX,
             )
+            vital.expect()
             try:
                 response = await self._connections.send(node, request)
             except Unavailable as error:
@@ -302,6 +221,7 @@ class KafkaReader:
                     source.leader = -1
                 self._is_stale.set()
                 return
+            vital.rest()
             code, answers = read_fetched(response)
             if code != Code.NONE:
                 for source in mine:
@@ -311,7 +231,7 @@ class KafkaReader:
     async def _accept(self, answers: Iterable[Fetched]) -> None:
         """Put what a broker answered into the buffer."""
         by_id = {(source.topic_id, source.place.partition): source for source in self._sources}
-        until = time.perf_counter() + _SLICE_S
+        until = time.perf_counter() + SLICE_S
         for answer in answers:
             source = by_id.get((answer.topic_id, answer.partition))
             if source is None or source.failure is not None:
@@ -324,9 +244,9 @@ class KafkaReader:
                 self._buffer(source, answer)
             if time.perf_counter() >= until:
                 await asyncio.sleep(0)
-                until = time.perf_counter() + _SLICE_S
+                until = time.perf_counter() + SLICE_S
 
-    def _buffer(self, source: _Source, answer: Fetched) -> None:
+    def _buffer(self, source: Source, answer: Fetched) -> None:
         begin = source.offset_to_fetch
         source.offset_to_fetch = offset_after(answer.data, begin)
         if source.offset_to_fetch == begin:
@@ -340,7 +260,7 @@ class KafkaReader:
             self._has_room.clear()
         self._has_arrived.set()
 
-    def _refuse(self, source: _Source, code: int) -> None:
+    def _refuse(self, source: Source, code: int) -> None:
         topic, partition = source.place
         if code in LEADER_MOVED:  # or its topic has another id now, which asking for leaders will tell
             source.leader = -1
@@ -352,21 +272,21 @@ class KafkaReader:
         else:
             self._fail(source, refusal("it cannot be read", code, topic=topic, partition=partition))
 
-    def _mark_missing(self, source: _Source) -> None:
+    def _mark_missing(self, source: Source) -> None:
         self._mark_silent([source])
         self._is_stale.set()
         if time.monotonic() - (source.silent_since or 0.0) >= min(_MISSING_TOPIC_S, self._timeout_s):
             topic, partition = source.place
             self._fail(source, TopicMismatch("it does not exist", topic=topic, partition=partition))
 
-    def _mark_silent(self, sources: Iterable[_Source]) -> None:
+    def _mark_silent(self, sources: Iterable[Source]) -> None:
         now = time.monotonic()
         for source in sources:
             if source.silent_since is None:
                 source.silent_since = now
         self._has_arrived.set()
 
-    def _fail(self, source: _Source, error: LogError) -> None:
+    def _fail(self, source: Source, error: LogError) -> None:
         source.failure = error
         source.leader = -1
         self._has_arrived.set()
@@ -377,7 +297,9 @@ class KafkaReader:
         return task
 
     def _note_end(self, task: asyncio.Task[None]) -> None:
-        """An error that ends the reading ahead is raised by the next fetch."""
-        if not task.cancelled() and (error := task.exception()) is not None:
+        """What ends the reading ahead is raised by the next fetch."""
+        if task.cancelled():
+            self._failure = None if self._is_closing else Unavailable("reading ahead was ended from outside")
+        elif (error := task.exception()) is not None:
             self._failure = error
-            self._has_arrived.set()
+        self._has_arrived.set()
