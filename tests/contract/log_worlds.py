@@ -65,11 +65,12 @@ class SimulatedWorld:
 class KafkaWorld:
     """A broker that all tests of a session share."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, through: str = "") -> None:
         self._address = address
+        self._through = through or address
 
     def build(self) -> Log:
-        return KafkaLog(Settings(log=f"kafka://{self._address}"), address=self._address)
+        return KafkaLog(Settings(log=f"kafka://{self._through}"), address=self._through)
 
     def name(self, stem: str) -> str:
         return f"{stem}-{uuid.uuid4().hex[:12]}"

@@ -19,17 +19,27 @@ from headrace.errors import (
 from headrace.events.position import TopicPartition
 from headrace.log.port import Append, Chunk, Closing, Log, Member, Outgoing, Reader, TopicSpec, catalog
 from tests.contract.log_worlds import EmbeddedWorld, KafkaWorld, SimulatedWorld, World
+from tests.wire.proxy import Proxy
 
 Connect = Callable[[], Awaitable[Log]]
 
 
-@pytest.fixture(params=["embedded", "simulated", pytest.param("kafka", marks=pytest.mark.kafka)])
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
+ON_KAFKA = [pytest.param(name, marks=pytest.mark.kafka) for name in ("kafka", "kafka through a proxy")]
+
+
+@pytest.fixture(params=["embedded", "simulated", *ON_KAFKA])
+async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
     if request.param == "embedded":
-        return EmbeddedWorld(tmp_path)
-    if request.param == "simulated":
-        return SimulatedWorld()
-    return KafkaWorld(request.getfixturevalue("kafka_broker").address)
+        yield EmbeddedWorld(tmp_path)
+    elif request.param == "simulated":
+        yield SimulatedWorld()
+    else:
+        broker = request.getfixturevalue("kafka_broker").address
+        if request.param == "kafka":
+            yield KafkaWorld(broker)
+        else:
+            async with Proxy(broker) as proxy:
+                yield KafkaWorld(broker, through=proxy.address)
 
 
 @pytest.fixture

@@ -1,0 +1,175 @@
+"""What a network and a broker can do to one transaction, case by case."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from headrace.errors import CommitUnknown, RecordTooLarge
+from headrace.events.position import TopicPartition
+from headrace.log.kafka.log import KafkaLog
+from headrace.log.port import Append, Closing, Outgoing, TopicSpec
+from headrace.settings import Settings
+from headrace.testing.kafka_broker import KafkaBroker
+from tests.wire.frames import Api
+from tests.wire.proxy import Proxy
+from tests.wire.script import Fault, Point, Rule
+
+pytestmark = pytest.mark.kafka
+
+IMPATIENT = Settings(request_timeout_s=4.0, transaction_timeout_s=30.0)
+LATE_S = 30.0
+
+
+def unique(stem: str) -> str:
+    return f"{stem}-{uuid.uuid4().hex[:12]}"
+
+
+def records(*values: str) -> list[Outgoing]:
+    return [(b"k", value.encode(), (), int(time.time() * 1000)) for value in values]
+
+
+@pytest.fixture
+async def proxy(kafka_broker: KafkaBroker) -> AsyncIterator[Proxy]:
+    async with Proxy(kafka_broker.address) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def log(proxy: Proxy) -> AsyncIterator[KafkaLog]:
+    log = KafkaLog(IMPATIENT, address=proxy.address)
+    await log.open()
+    yield log
+    await log.close()
+
+
+@pytest.fixture
+async def changelog(log: KafkaLog) -> TopicPartition:
+    name = unique("changelog")
+    await log.provision([TopicSpec(name=name, partitions=1)])
+    return TopicPartition(name, 0)
+
+
+@pytest.fixture
+async def outputs(log: KafkaLog) -> TopicPartition:
+    name = unique("outputs")
+    await log.provision([TopicSpec(name=name, partitions=1)])
+    return TopicPartition(name, 0)
+
+
+async def committed(log: KafkaLog, place: TopicPartition) -> list[str]:
+    """All values that a committed reader finds, up to the end."""
+    at, end = 0, (await log.offsets([place]))[place].end
+    reader = await log.reader({place: 0})
+    found: list[str] = []
+    try:
+        async with asyncio.timeout(30):
+            while at < end:
+                for chunk in await reader.fetch(records_max=1_000, bytes_max=1 << 20):
+                    found += [(value or b"").decode() for value in chunk.values]
+                    at = chunk.offset_next
+    finally:
+        await reader.close()
+    return found
+
+
+async def test_a_delayed_end_of_a_transaction_does_not_end_a_later_one(
+    proxy: Proxy, log: KafkaLog, changelog: TopicPartition, outputs: TopicPartition
+) -> None:
+    """The first owner's EndTxn is still on its way when the second owner's transaction is open."""
+    script, task = proxy.script, unique("task")
+    owner = await log.writer(task)
+    await owner.commit([Append(*changelog, records("unit 0"))])
+    late, last_batch = script.next(Api.END_TXN), Point(Api.PRODUCE, script.count(Api.PRODUCE) + 3)
+    script.add(Rule(late, Fault.HOLD_REQUEST, hold_s=LATE_S, until=last_batch))
+    with pytest.raises(CommitUnknown):
+        await owner.commit([Append(*changelog, records("unit 1")), Append(*outputs, records("output 1"))])
+    await owner.close()
+
+    heir = await log.writer(task)
+    assert await committed(log, changelog) == ["unit 0"], "the unit of unknown outcome was not committed"
+    script.add(
+        Rule(script.next(Api.END_TXN), Fault.HOLD_REQUEST, hold_s=LATE_S, until=Point(Api.CONNECT, -1))
+    )
+    closing = Closing(*outputs, lambda _: records("closing 1"))
+    committing = asyncio.create_task(
+        heir.commit([Append(*changelog, records("unit 1 again"))], closing), name="heir"
+    )
+    await script.answered(late)
+    reached = (await log.offsets([changelog]))[changelog]
+    assert reached.stable < reached.end, "the later transaction is still open"
+    committing.cancel()
+    await asyncio.gather(committing, return_exceptions=True)
+    await heir.close()
+
+    last = await log.writer(task)
+    assert await committed(log, changelog) == ["unit 0"]
+    await last.commit([Append(*changelog, records("unit 1 at last")), Append(*outputs, records("output"))])
+    assert await committed(log, changelog) == ["unit 0", "unit 1 at last"]
+    assert await committed(log, outputs) == ["output"]
+    await last.close()
+
+
+async def test_a_batch_that_fails_inside_a_transaction_leaves_no_position_and_nothing_torn(
+    log: KafkaLog, kafka_broker: KafkaBroker, changelog: TopicPartition, outputs: TopicPartition
+) -> None:
+    """The limit of the outputs was lowered behind the writer's back: the broker refuses that batch alone."""
+    task = unique("task")
+    writer = await log.writer(task)
+    await writer.commit([Append(*changelog, records("position 0")), Append(*outputs, records("output 0"))])
+    await lower_limit(kafka_broker, outputs.topic)
+    with pytest.raises(RecordTooLarge):
+        await writer.commit(
+            [Append(*changelog, records("row", "position 1")), Append(*outputs, records("x" * 9_000))]
+        )
+    await writer.close()
+
+    heir = await log.writer(task)
+    assert await committed(log, changelog) == ["position 0"]
+    assert await committed(log, outputs) == ["output 0"]
+    await heir.commit([Append(*changelog, records("position 1")), Append(*outputs, records("small"))])
+    assert await committed(log, changelog) == ["position 0", "position 1"]
+    assert await committed(log, outputs) == ["output 0", "small"]
+    await heir.close()
+
+
+async def lower_limit(broker: KafkaBroker, topic: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker.address)
+    await admin.start()
+    configs = {"max.message.bytes": "5000"}
+    await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs)])
+    await admin.close()
+
+
+async def test_an_end_of_transaction_without_an_answer_is_sent_once(
+    proxy: Proxy, log: KafkaLog, changelog: TopicPartition
+) -> None:
+    task = unique("task")
+    writer = await log.writer(task)
+    proxy.script.add(Rule(Point(Api.END_TXN, 1), Fault.CUT_REPLY))
+    with pytest.raises(CommitUnknown):
+        await writer.commit([Append(*changelog, records("unit 0"))])
+    await writer.close()
+    heir = await log.writer(task)
+    assert proxy.script.count(Api.END_TXN) == 1
+    assert await committed(log, changelog) == ["unit 0"], "it was carried out, and nobody heard of it"
+    await heir.close()
+
+
+async def test_a_batch_whose_answer_was_lost_is_in_the_log_once(
+    proxy: Proxy, log: KafkaLog, changelog: TopicPartition
+) -> None:
+    writer = await log.writer(unique("task"))
+    for fault in (Fault.CUT_REPLY, Fault.CUT_AFTER_REQUEST, Fault.SWALLOW_REPLIES):
+        proxy.script.add(Rule(proxy.script.next(Api.PRODUCE), fault))
+        if fault is Fault.SWALLOW_REPLIES:
+            with pytest.raises(Exception, match="not acknowledged"):
+                await writer.commit([Append(*changelog, records("never"))])
+            break
+        await writer.commit([Append(*changelog, records(fault.name))])
+    assert await committed(log, changelog) == ["CUT_REPLY", "CUT_AFTER_REQUEST"]
+    await writer.close()
