@@ -8,6 +8,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from headrace.log.embedded.log import EmbeddedLog
 from headrace.log.kafka.log import KafkaLog
+from headrace.log.kafka.transactions import Scheme
 from headrace.log.port import Log
 from headrace.log.simulated.cluster import SimulatedCluster
 from headrace.log.simulated.log import SimulatedLog
@@ -65,12 +66,16 @@ class SimulatedWorld:
 class KafkaWorld:
     """A broker that all tests of a session share."""
 
-    def __init__(self, address: str, *, through: str = "") -> None:
+    def __init__(
+        self, address: str, *, through: str = "", newest_scheme: Scheme = Scheme.EPOCH_PER_TRANSACTION
+    ) -> None:
         self._address = address
         self._through = through or address
+        self._newest_scheme = newest_scheme
 
     def build(self) -> Log:
-        return KafkaLog(Settings(log=f"kafka://{self._through}"), address=self._through)
+        settings = Settings(log=f"kafka://{self._through}")
+        return KafkaLog(settings, address=self._through, newest_scheme=self._newest_scheme)
 
     def name(self, stem: str) -> str:
         return f"{stem}-{uuid.uuid4().hex[:12]}"

@@ -17,6 +17,7 @@ from headrace.errors import (
     TopicMismatch,
 )
 from headrace.events.position import TopicPartition
+from headrace.log.kafka.transactions import Scheme
 from headrace.log.port import Append, Chunk, Closing, Log, Member, Outgoing, Reader, TopicSpec, catalog
 from tests.contract.log_worlds import EmbeddedWorld, KafkaWorld, SimulatedWorld, World
 from tests.wire.proxy import Proxy
@@ -24,7 +25,10 @@ from tests.wire.proxy import Proxy
 Connect = Callable[[], Awaitable[Log]]
 
 
-ON_KAFKA = [pytest.param(name, marks=pytest.mark.kafka) for name in ("kafka", "kafka through a proxy")]
+ON_KAFKA = [
+    pytest.param(name, marks=pytest.mark.kafka)
+    for name in ("kafka", "kafka through a proxy", "kafka with older transactions")
+]
 
 
 @pytest.fixture(params=["embedded", "simulated", *ON_KAFKA])
@@ -37,6 +41,8 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         broker = request.getfixturevalue("kafka_broker").address
         if request.param == "kafka":
             yield KafkaWorld(broker)
+        elif request.param == "kafka with older transactions":
+            yield KafkaWorld(broker, newest_scheme=Scheme.EPOCH_PER_OWNER)
         else:
             async with Proxy(broker) as proxy:
                 yield KafkaWorld(broker, through=proxy.address)

@@ -15,7 +15,7 @@ from tests.wire.script import Fault
 from tests.wire.story import Case, Place
 
 AT_ONCE = 24
-IMPATIENT = Settings(request_timeout_s=2.5, transaction_timeout_s=8.0)
+IMPATIENT = Settings(request_timeout_s=5.0, transaction_timeout_s=15.0)
 _numbers = itertools.count()
 
 

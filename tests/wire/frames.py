@@ -15,6 +15,7 @@ from aiokafka.protocol.transaction import (
 )
 
 from headrace.log.kafka.metadata import MetadataResponseV10
+from headrace.log.kafka.transactions import EndRequestV5, ProduceRequestV12
 
 Address = tuple[str, int]
 
@@ -53,6 +54,8 @@ _STRUCTS: dict[tuple[int, int], Any] = {
         AddPartitionsToTxnRequest_v0,
         EndTxnRequest_v0,
         InitProducerIdRequest_v0,
+        ProduceRequestV12,
+        EndRequestV5,
     )
 }
 _KNOWN = frozenset(Api)
@@ -121,8 +124,12 @@ def _refused(head: Head, asked: Any, code: int) -> tuple[Any, ...]:
         case Api.INIT_PRODUCER_ID:
             return (0, code, -1, -1)
         case Api.END_TXN:
-            return (0, code)
+            return (0, code, -1, -1, {}) if head.version >= 5 else (0, code)
         case Api.FIND_COORDINATOR:
             return (code, -1, "", -1) if head.version == 0 else (0, code, None, -1, "", -1)
         case _:
             raise AssertionError(f"no refusal is known for {head}")
+
+
+def _refused_batch(partition: int, code: int) -> tuple[Any, ...]:
+    return (partition, code, -1, -1, -1, [], None, {})

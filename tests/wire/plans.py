@@ -3,15 +3,18 @@
 import random
 
 from headrace.log.kafka.codes import Code
+from headrace.log.kafka.transactions import Scheme
 from tests.wire.frames import Api
 from tests.wire.script import Fault, Point, Rule
 from tests.wire.story import Plan, shapes
 
 _UNITS_MAX = 6
-_SHORT_S, _LONG_S = 0.05, 3.2
+_PAUSE_S = 0.04
+"""After so long the markers of the unit before are written, and the next begins another way."""
+_SHORT_S, _LONG_S = 0.05, 6.0
 """Within the patience of a case's requests, and beyond it."""
 _TRANSACTIONAL = (Api.INIT_PRODUCER_ID, Api.ADD_PARTITIONS, Api.PRODUCE, Api.END_TXN)
-_ALL = (*_TRANSACTIONAL, Api.FIND_COORDINATOR, Api.METADATA, Api.FETCH, Api.LIST_OFFSETS, Api.API_VERSIONS)
+_OTHERS = (Api.CONNECT, Api.FIND_COORDINATOR, Api.METADATA, Api.FETCH, Api.LIST_OFFSETS, Api.API_VERSIONS)
 _LOST = (
     Fault.CUT_REQUEST,
     Fault.CUT_AFTER_REQUEST,
@@ -26,7 +29,12 @@ _COORDINATOR = (Code.NOT_COORDINATOR, Code.COORDINATOR_LOADING, Code.COORDINATOR
 _REFUSALS: dict[Api, tuple[Code, ...]] = {
     Api.INIT_PRODUCER_ID: (*_COORDINATOR, Code.CONCURRENT_TRANSACTIONS),
     Api.ADD_PARTITIONS: (*_COORDINATOR, Code.CONCURRENT_TRANSACTIONS, Code.INVALID_PRODUCER_EPOCH),
-    Api.END_TXN: (*_COORDINATOR, Code.CONCURRENT_TRANSACTIONS, Code.PRODUCER_FENCED),
+    Api.END_TXN: (
+        *_COORDINATOR,
+        Code.CONCURRENT_TRANSACTIONS,
+        Code.PRODUCER_FENCED,
+        Code.TRANSACTION_ABORTABLE,
+    ),
     Api.FIND_COORDINATOR: (Code.COORDINATOR_NOT_AVAILABLE,),
     Api.PRODUCE: (
         Code.NOT_LEADER,
@@ -36,6 +44,8 @@ _REFUSALS: dict[Api, tuple[Code, ...]] = {
         Code.KAFKA_STORAGE_ERROR,
         Code.INVALID_TXN_STATE,
         Code.OUT_OF_ORDER_SEQUENCE,
+        Code.CONCURRENT_TRANSACTIONS,
+        Code.TRANSACTION_ABORTABLE,
     ),
 }
 _MISTOLD: dict[Api, tuple[Code, ...]] = {
@@ -49,17 +59,19 @@ _MISTOLD: dict[Api, tuple[Code, ...]] = {
 def plan_of(seed: int) -> Plan:
     """The plan of a seed, always the same."""
     chance = random.Random(seed)
+    scheme = Scheme.EPOCH_PER_TRANSACTION if seed % 2 else Scheme.EPOCH_PER_OWNER
     units = chance.randint(2, _UNITS_MAX)
     rules: dict[Point, Rule] = {}
     for _ in range(chance.choice([1, 1, 2, 2, 3, 4])):
         rule = _rule(chance, units)
         rules[rule.at] = rule
     rivals = frozenset({chance.randrange(units)} if chance.random() < 0.2 else ())
-    return Plan(seed, shapes(chance, units), tuple(rules.values()), rivals)
+    pause_s = chance.choice([0.0, _PAUSE_S])
+    return Plan(seed, scheme, shapes(chance, units), tuple(rules.values()), rivals, pause_s)
 
 
 def _rule(chance: random.Random, units: int) -> Rule:
-    api = chance.choice(_TRANSACTIONAL) if chance.random() < 0.8 else chance.choice([*_ALL, Api.CONNECT])
+    api = chance.choice(_TRANSACTIONAL if chance.random() < 0.8 else _OTHERS)
     nth = chance.randint(1, 3 if api is Api.INIT_PRODUCER_ID else units + 2)
     at = Point(api, nth)
     if api is Api.CONNECT:

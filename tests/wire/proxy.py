@@ -101,12 +101,15 @@ class Proxy:
                 self._places[broker] = (_HOST, door.sockets[0].getsockname()[1])
             return self._places[broker]
 
-    async def send_raw(self, frame: bytes) -> bytes | None:
+    async def send_raw(self, frame: bytes) -> bytes:
         """Deliver a frame on a connection of its own; the broker's answer."""
         reader, writer = await asyncio.open_connection(*self._broker)
         try:
             writer.write(framed(frame))
-            return await read_frame(reader)
+            answer = await read_frame(reader)
+            if answer is None:
+                raise ConnectionError("the broker gave no answer")
+            return answer
         finally:
             writer.close()
 
@@ -184,7 +187,7 @@ class _Link:
     async def _carry_requests(self) -> None:
         while (frame := await read_frame(self._from_client)) is not None:
             head = read_head(frame)
-            at, rule = self._script.arrive(head.api)
+            at, rule = self._script.arrive(head.api, frame)
             fault = rule.fault if rule is not None else None
             if fault is Fault.CUT_REQUEST:
                 self._to_client.transport.abort()

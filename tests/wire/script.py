@@ -60,18 +60,23 @@ class Script:
         self._seen: Counter[Api] = Counter()
         self._sent: defaultdict[Point, asyncio.Event] = defaultdict(asyncio.Event)
         self._answered: defaultdict[Point, asyncio.Event] = defaultdict(asyncio.Event)
+        self._came: defaultdict[Point, asyncio.Event] = defaultdict(asyncio.Event)
         self.struck: list[Rule] = []
         """The faults that happened, in order."""
         self.replies: dict[Point, bytes] = {}
         """What the broker answered to the requests named in rules or waited for."""
+        self.requests: dict[Point, bytes] = {}
+        """The requests named in rules."""
 
-    def arrive(self, api: Api) -> tuple[Point, Rule | None]:
+    def arrive(self, api: Api, frame: bytes = b"") -> tuple[Point, Rule | None]:
         """Count a request; what is to happen to it."""
         self._seen[api] += 1
         at = Point(api, self._seen[api])
         rule = self._rules.get(at)
         if rule is not None:
             self.struck.append(rule)
+            self.requests[at] = frame
+            self._came[at].set()
         return at, rule
 
     def add(self, rule: Rule) -> None:
@@ -95,6 +100,10 @@ class Script:
         if at in self._answered or at in self._rules:
             self.replies[at] = reply
         self._answered[at].set()
+
+    async def came(self, at: Point) -> None:
+        """Wait until this request, which a rule names, has come from its client."""
+        await self._came[at].wait()
 
     async def sent(self, at: Point) -> None:
         """Wait until the request is on its way to the broker."""

@@ -10,13 +10,14 @@ from typing import NamedTuple
 from headrace.errors import HeadraceError
 from headrace.events.position import TopicPartition
 from headrace.log.kafka.log import KafkaLog
+from headrace.log.kafka.transactions import Scheme
 from headrace.log.port import Append, Closing, Outgoing, Reader, Writer
 from headrace.settings import Settings
 from tests.wire.proxy import Proxy
 from tests.wire.script import Rule, Script
 
 BIG = 1 << 24
-PATIENCE_S = 100.0
+PATIENCE_S = 240.0
 
 
 class Place(NamedTuple):
@@ -37,8 +38,9 @@ class Written(NamedTuple):
 
     unit: int
     attempt: int
-    index: int
-    count: int
+    place: int
+    """Among the records of its unit in its partition."""
+    places: int
 
     def encode(self) -> bytes:
         return b"%d %d %d %d" % self
@@ -60,14 +62,18 @@ class Plan(NamedTuple):
     """A whole case, made from its seed."""
 
     seed: int
+    scheme: Scheme
     shapes: Sequence[Shape]
     rules: Sequence[Rule]
     rivals: frozenset[int]
     """Units whose commit another worker's take-over interrupts."""
+    pause_s: float
+    """Between two units."""
 
     def __str__(self) -> str:
         rules = "; ".join(map(str, self.rules))
-        return f"seed {self.seed}: {len(self.shapes)} units, rivals at {sorted(self.rivals)}, {rules}"
+        units = f"{len(self.shapes)} units, rivals at {sorted(self.rivals)}"
+        return f"seed {self.seed}, {self.scheme.name}, {units}: {rules}"
 
 
 class Torn(AssertionError):
@@ -109,7 +115,7 @@ class Case:
         """As a keeper does: whatever fails recoverably is closed and taken over again."""
         unit = 0
         while unit < len(self.plan.shapes):
-            log = KafkaLog(self._settings, address=proxy.address)
+            log = KafkaLog(self._settings, address=proxy.address, newest_scheme=self.plan.scheme)
             writers: list[Writer] = []
             try:
                 await log.open()
@@ -126,6 +132,7 @@ class Case:
                     if unit < len(self.plan.shapes):
                         await self._commit(writers[-1], unit)
                         unit += 1
+                        await asyncio.sleep(self.plan.pause_s)
             except HeadraceError as error:
                 if not error.is_recoverable:
                     raise

@@ -11,7 +11,9 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from headrace.errors import CommitUnknown, RecordTooLarge
 from headrace.events.position import TopicPartition
+from headrace.log.kafka.codes import Code
 from headrace.log.kafka.log import KafkaLog
+from headrace.log.kafka.transactions import Scheme
 from headrace.log.port import Append, Closing, Outgoing, TopicSpec
 from headrace.settings import Settings
 from headrace.testing.kafka_broker import KafkaBroker
@@ -23,6 +25,8 @@ pytestmark = pytest.mark.kafka
 
 IMPATIENT = Settings(request_timeout_s=4.0, transaction_timeout_s=30.0)
 LATE_S = 30.0
+WHEN_TOLD = Point(Api.OTHER, 0)
+"""No request: the test itself says when."""
 
 
 def unique(stem: str) -> str:
@@ -61,9 +65,10 @@ async def outputs(log: KafkaLog) -> TopicPartition:
     return TopicPartition(name, 0)
 
 
-async def committed(log: KafkaLog, place: TopicPartition) -> list[str]:
-    """All values that a committed reader finds, up to the end."""
-    at, end = 0, (await log.offsets([place]))[place].end
+async def committed(log: KafkaLog, place: TopicPartition, *, to_stable: bool = False) -> list[str]:
+    """All values that a committed reader finds, up to the end, or to where a transaction is open."""
+    reached = (await log.offsets([place]))[place]
+    at, end = 0, reached.stable if to_stable else reached.end
     reader = await log.reader({place: 0})
     found: list[str] = []
     try:
@@ -112,6 +117,39 @@ async def test_a_delayed_end_of_a_transaction_does_not_end_a_later_one(
     assert await committed(log, changelog) == ["unit 0", "unit 1 at last"]
     assert await committed(log, outputs) == ["output"]
     await last.close()
+
+
+@pytest.mark.parametrize("scheme", Scheme)
+async def test_an_end_of_a_transaction_from_long_ago_is_refused_where_each_has_an_epoch(
+    proxy: Proxy, changelog: TopicPartition, scheme: Scheme
+) -> None:
+    """The bytes of an old EndTxn come again: with one epoch for all they commit half of a later unit."""
+    log = KafkaLog(IMPATIENT, address=proxy.address, newest_scheme=scheme)
+    await log.open()
+    script = proxy.script
+    script.add(Rule(Point(Api.END_TXN, 1), Fault.HOLD_REPLY, hold_s=0.01))
+    script.add(Rule(Point(Api.END_TXN, 2), Fault.HOLD_REQUEST, hold_s=LATE_S, until=WHEN_TOLD))
+    writer = await log.writer(unique("task"))
+    await writer.commit([Append(*changelog, records("unit 0"))])
+    committing = asyncio.create_task(writer.commit([Append(*changelog, records("unit 1"))]), name="unit 1")
+    await script.came(Point(Api.END_TXN, 2))
+    code = end_code(await proxy.send_raw(script.requests[Point(Api.END_TXN, 1)]), scheme)
+    if scheme is Scheme.EPOCH_PER_TRANSACTION:
+        assert code == Code.PRODUCER_FENCED
+        assert await committed(log, changelog, to_stable=True) == ["unit 0"]
+    else:
+        assert code == Code.NONE, "the hole that the newer scheme closes"
+    script.note_sent(WHEN_TOLD)
+    await committing
+    assert await committed(log, changelog) == ["unit 0", "unit 1"]
+    await writer.close()
+    await log.close()
+
+
+def end_code(answer: bytes, scheme: Scheme) -> Code:
+    """The error code of a reply to EndTxn."""
+    head = 4 + (scheme is Scheme.EPOCH_PER_TRANSACTION)
+    return Code(int.from_bytes(answer[head + 4 : head + 6], "big", signed=True))
 
 
 async def test_a_batch_that_fails_inside_a_transaction_leaves_no_position_and_nothing_torn(

@@ -4,7 +4,8 @@ from enum import IntEnum
 
 from aiokafka.errors import for_code
 
-from headrace.errors import LogError
+from headrace.errors import Fenced, LogError, RecordRefused, Unavailable
+from headrace.events.position import TopicPartition
 
 
 class Code(IntEnum):
@@ -52,6 +53,7 @@ class Code(IntEnum):
     PRODUCER_FENCED = 90
     UNKNOWN_TOPIC_ID = 100
     INCONSISTENT_TOPIC_ID = 103
+    TRANSACTION_ABORTABLE = 120
 
 
 LEADER_MOVED = frozenset(
@@ -76,6 +78,26 @@ COORDINATOR_MOVED = frozenset(
 )
 """The coordinator has moved or is starting: look it up and try again."""
 
+FENCED = frozenset(
+    {
+        Code.INVALID_PRODUCER_EPOCH,
+        Code.PRODUCER_FENCED,
+        Code.INVALID_PRODUCER_ID_MAPPING,
+        Code.INVALID_TXN_STATE,
+        Code.UNKNOWN_PRODUCER_ID,
+    }
+)
+"""Another holder of the transactional id has ended this one's transaction, or its coordinator has."""
+
+TOO_LARGE = frozenset({Code.MESSAGE_TOO_LARGE, Code.RECORD_LIST_TOO_LARGE})
+
+TRY_AGAIN = LEADER_MOVED | {
+    Code.REQUEST_TIMED_OUT,
+    Code.NOT_ENOUGH_REPLICAS,
+    Code.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+}
+"""The same batch may be sent again: the broker knows the ones that it has."""
+
 DENIED = frozenset(
     {
         Code.TOPIC_AUTHORIZATION_FAILED,
@@ -97,3 +119,16 @@ def refusal(what: str, code: int, *, topic: str | None = None, partition: int | 
     """The error for a code that trying again does not cure."""
     hint = "Grant this user the missing rights on the cluster." if code in DENIED else None
     return LogError(f"{what}: {code_name(code)}", hint=hint, topic=topic, partition=partition)
+
+
+def write_error(who: str, place: TopicPartition, code: int) -> LogError:
+    """What a code that trying again does not cure means for a unit of this writer."""
+    topic, partition = place
+    what = f"{who}: {code_name(code)}"
+    if code in FENCED:
+        return Fenced(what, topic=topic, partition=partition)
+    if code in DENIED:
+        return refusal("it cannot be written", code, topic=topic, partition=partition)
+    if code in (Code.OUT_OF_ORDER_SEQUENCE, Code.DUPLICATE_SEQUENCE, Code.TRANSACTION_ABORTABLE):
+        return Unavailable(what, topic=topic, partition=partition)
+    return RecordRefused(what, topic=topic, partition=partition)

@@ -1,4 +1,4 @@
-"""Connections to brokers by node, opened when first needed; one set per owner, closed by it."""
+"""Connections to brokers by node, opened when first needed."""
 
 import asyncio
 import logging
@@ -33,11 +33,37 @@ GROUP, TRANSACTION = 0, 1
 """Kinds of coordinator."""
 
 
+class _Line:
+    """One connection, and how many wait for answers on it."""
+
+    def __init__(self, connection: AIOKafkaConnection) -> None:
+        self.connection = connection
+        self._waiting = 0
+        self._is_retired = False
+
+    async def ask(self, request: Any) -> Any:
+        """The answer to this request."""
+        self._waiting += 1
+        try:
+            return await self.connection.send(request)
+        finally:
+            self._waiting -= 1
+            if self._is_retired:
+                self.retire()
+
+    def retire(self) -> bool:
+        """Close it as soon as nobody waits for an answer; whether somebody still does."""
+        self._is_retired = True
+        if not self._waiting:
+            self.connection.close()
+        return self._waiting > 0
+
+
 class Connections:
     """Requests to the nodes of one cluster.
 
-    Long polls hold up whatever follows them on the same connection, so readers, writers and the
-    administration have a set of their own each.
+    Long polls hold up whatever follows them on the same connection, so readers and the administration
+    have a set of their own each; writers share some (`lanes`).
     """
 
     def __init__(
@@ -54,7 +80,8 @@ class Connections:
         self._bootstrap = [_host_and_port(part) for part in address.split(",") if part.strip()]
         self._options = {**security, "client_id": client_id, "request_timeout_ms": int(timeout_s * 1000)}
         self._brokers: Mapping[int, _Place] = {}
-        self._open: dict[_Place, AIOKafkaConnection] = {}
+        self._open: dict[_Place, _Line] = {}
+        self._retired: set[_Line] = set()
         self._opening: dict[_Place, asyncio.Lock] = {}
         self._closed = asyncio.Event()
 
@@ -75,8 +102,9 @@ class Connections:
     async def send(self, node: int, request: Any) -> Any:
         """The answer of one node.
 
-        Cancel: the request may have been carried out. Raises: Unavailable when the node is not
-        known, not reached or silent; LogError when it refuses this client or this protocol.
+        Cancel: the request may have been carried out, and its connection takes no more of them.
+        Raises: Unavailable when the node is not known, not reached or silent; LogError when it refuses
+        this client or this protocol.
         """
         place = self._brokers.get(node)
         if place is None:
@@ -112,8 +140,10 @@ class Connections:
     async def close(self) -> None:
         """Close all of them, waiting a second at most."""
         self._closed.set()
-        closing = [closed for conn in self._open.values() if (closed := conn.close()) is not None]
+        lines = [*self._open.values(), *self._retired]
+        closing = [closed for line in lines if (closed := line.connection.close()) is not None]
         self._open.clear()
+        self._retired.clear()
         if closing:
             await asyncio.wait(closing, timeout=_CLOSE_TIMEOUT_S)
 
@@ -126,14 +156,15 @@ class Connections:
         return ", ".join(f"{host}:{port}" for host, port in self._bootstrap)
 
     async def _ask(self, place: _Place, request: Any) -> Any:
-        connection = await self._connection(place)
+        line = await self._connection(place)
         try:
-            answer = await connection.send(request)
+            answer = await line.ask(request)
         except _UNSUPPORTED as error:
             raise _too_old(place, error) from error
-        except TimeoutError as error:
-            # Answers come in order: behind one that is missing nothing else can be told apart.
-            connection.close()
+        except (TimeoutError, asyncio.CancelledError) as error:
+            self._retire(place, line)
+            if isinstance(error, asyncio.CancelledError):
+                raise
             raise Unavailable(f"broker {place[0]}:{place[1]} did not answer in time") from error
         except (KafkaError, OSError) as error:
             raise Unavailable(f"connection to broker {place[0]}:{place[1]} lost: {error}") from error
@@ -141,19 +172,29 @@ class Connections:
             self._contact.beat()
         return answer
 
-    async def _connection(self, place: _Place) -> AIOKafkaConnection:
+    def _retire(self, place: _Place, line: "_Line") -> None:
+        """Send nothing more over a connection that owes an answer: others would wait behind it.
+
+        Answers come in order, and one that is missing may mean that none will ever come. Who waits for
+        one now still may; the last of them closes it.
+        """
+        if self._open.get(place) is line:
+            del self._open[place]
+        self._retired = {each for each in (*self._retired, line) if each.retire()}
+
+    async def _connection(self, place: _Place) -> "_Line":
         async with self._opening.setdefault(place, asyncio.Lock()):
-            connection = self._open.get(place)
-            if connection is not None and connection.connected():
-                return connection
+            line = self._open.get(place)
+            if line is not None and line.connection.connected():
+                return line
             if self._closed.is_set():
                 raise Unavailable("the connections of this owner are closed")
             connection = await self._connect(place)
             if self._closed.is_set():
                 connection.close()
                 raise Unavailable("the connections of this owner are closed")
-            self._open[place] = connection
-            return connection
+            self._open[place] = _Line(connection)
+            return self._open[place]
 
     async def _connect(self, place: _Place) -> AIOKafkaConnection:
         host, port = place

@@ -9,9 +9,11 @@ from headrace.errors import LogError, Unavailable
 from headrace.events.position import TopicPartition
 from headrace.log.kafka.admin import Admin
 from headrace.log.kafka.connections import Connections
+from headrace.log.kafka.lanes import Lanes
 from headrace.log.kafka.membership import KafkaMembership
 from headrace.log.kafka.reader import KafkaReader
 from headrace.log.kafka.security import connection_security
+from headrace.log.kafka.transactions import Scheme
 from headrace.log.kafka.writer import KafkaWriter
 from headrace.log.port import Member, OffsetRange, TopicInfo, TopicSpec
 from headrace.settings import Settings
@@ -25,13 +27,22 @@ _POLL_TIMEOUT_MIN_S = 2.0
 class KafkaLog:
     """Facts in Kafka topics: transactional writers, `read_committed` readers, a group for membership."""
 
-    def __init__(self, settings: Settings, *, address: str, vitals: Vitals | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        address: str,
+        vitals: Vitals | None = None,
+        newest_scheme: Scheme = Scheme.EPOCH_PER_TRANSACTION,
+    ) -> None:
         self._settings = settings
         self._vitals = vitals or Vitals()
         self._contact = self._vitals.add(Kind.BROKER, "the cluster")
         self._address = address
         self._security: Mapping[str, Any] = {}
         self._connections: Connections | None = None
+        self._lanes = Lanes(lambda: self._connect("writers", settings.request_timeout_s))
+        self._newest_scheme = newest_scheme
         self._admin_when_open: Admin | None = None
         self._memberships: dict[str, KafkaMembership] = {}
         self._cluster_id = ""
@@ -54,6 +65,7 @@ class KafkaLog:
         self._contact.rest()
         if self._connections is not None:
             await self._connections.close()
+        await self._lanes.close()
         self._connections = self._admin_when_open = None
 
     @property
@@ -93,8 +105,8 @@ class KafkaLog:
 
     async def writer(self, transactional_id: str) -> KafkaWriter:
         """See `Log.writer`."""
-        connections = self._connect(transactional_id, self._settings.request_timeout_s)
-        writer = KafkaWriter(connections, self._settings, transactional_id, self._admin)
+        admin, lane = self._admin, self._lanes.take()
+        writer = KafkaWriter(lane, self._settings, transactional_id, admin, newest_scheme=self._newest_scheme)
         try:
             await writer.open()
         except BaseException:
