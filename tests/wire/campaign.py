@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,9 +13,12 @@ from headrace.log.port import TopicSpec
 from headrace.settings import Settings
 from tests.wire.plans import plan_of
 from tests.wire.script import Fault
-from tests.wire.story import Case, Place
+from tests.wire.story import TASKS_MAX, Case, Place
+
+logger = logging.getLogger(__name__)
 
 AT_ONCE = 24
+_TOLD_EVERY = 100
 IMPATIENT = Settings(request_timeout_s=5.0, transaction_timeout_s=15.0)
 _numbers = itertools.count()
 
@@ -33,7 +37,7 @@ class Tally:
     def add(self, case: Case) -> None:
         """Count a case that ended well."""
         self.cases += 1
-        self.units += len(case.plan.shapes)
+        self.units += sum(map(len, case.plan.tasks))
         self.take_overs += case.take_overs
         self.faults.update(f"{rule.at.api.name} {rule.fault.name}" for rule in case.struck)
         self.outcomes.update(case.outcomes)
@@ -49,15 +53,10 @@ class Tally:
         )
 
 
-async def places(broker: str, count: int, stem: str) -> list[Place]:
-    """Partitions for so many cases at once."""
-    log = KafkaLog(Settings(), address=broker)
-    await log.open()
-    try:
-        names = [f"{stem}-{name}-{next(_numbers)}" for name in ("changelog", "outputs", "receipts")]
-        await log.provision([TopicSpec(name=name, partitions=2 * count) for name in names])
-    finally:
-        await log.close()
+async def places(log: KafkaLog, count: int, stem: str) -> list[Place]:
+    """Partitions for so many tasks at once."""
+    names = [f"{stem}-{name}-{next(_numbers)}" for name in ("changelog", "outputs", "receipts")]
+    await log.provision([TopicSpec(name=name, partitions=2 * count) for name in names])
     changelog, outputs, receipts = names
     return [
         Place(
@@ -72,21 +71,29 @@ async def places(broker: str, count: int, stem: str) -> list[Place]:
 async def run_campaign(broker: str, seeds: Sequence[int], stem: str) -> Tally:
     """Run these seeds; what fails is in the tally, with its plan."""
     tally = Tally()
-    free = await places(broker, min(AT_ONCE, len(seeds)), stem)
+    direct = KafkaLog(Settings(request_timeout_s=120.0), address=broker)
+    await direct.open()
+    at_once = min(AT_ONCE, len(seeds))
+    free = await places(direct, TASKS_MAX * at_once, stem)
     left = iter(seeds)
 
-    async def work(place: Place) -> None:
+    async def work(mine: Sequence[Place]) -> None:
         for seed in left:
-            case = Case(plan_of(seed), place, IMPATIENT, broker)
+            case = Case(plan_of(seed), mine, IMPATIENT, broker)
             try:
-                await case.run()
+                await case.run(direct)
             except Exception as error:  # noqa: BLE001  # whatever it is, it is the verdict on this case
-                story = f"{case.plan}; {case.take_overs} take-overs, {case.outcomes}"
+                story = f"{case.plan}; {case.take_overs} take-overs, {dict(case.outcomes)}"
                 tally.failures.append(f"{type(error).__name__}: {error}\n  {story}")
             else:
                 tally.add(case)
+            if not (tally.cases + len(tally.failures)) % _TOLD_EVERY:
+                logger.info("%s", tally)
 
-    await asyncio.gather(*(work(place) for place in free))
+    try:
+        await asyncio.gather(*(work(free[each::at_once]) for each in range(at_once)))
+    finally:
+        await direct.close()
     return tally
 
 

@@ -6,7 +6,7 @@ from headrace.log.kafka.codes import Code
 from headrace.log.kafka.transactions import Scheme
 from tests.wire.frames import Api
 from tests.wire.script import Fault, Point, Rule
-from tests.wire.story import Plan, shapes
+from tests.wire.story import TASKS_MAX, Plan, shapes
 
 _UNITS_MAX = 6
 _PAUSE_S = 0.04
@@ -60,19 +60,21 @@ def plan_of(seed: int) -> Plan:
     """The plan of a seed, always the same."""
     chance = random.Random(seed)
     scheme = Scheme.EPOCH_PER_TRANSACTION if seed % 2 else Scheme.EPOCH_PER_OWNER
-    units = chance.randint(2, _UNITS_MAX)
+    tasks = chance.choice([1, 1, 2, TASKS_MAX])
+    units = chance.randint(2, _UNITS_MAX if tasks == 1 else _UNITS_MAX // 2)
     rules: dict[Point, Rule] = {}
     for _ in range(chance.choice([1, 1, 2, 2, 3, 4])):
-        rule = _rule(chance, units)
+        rule = _rule(chance, tasks * units)
         rules[rule.at] = rule
     rivals = frozenset({chance.randrange(units)} if chance.random() < 0.2 else ())
     pause_s = chance.choice([0.0, _PAUSE_S])
-    return Plan(seed, scheme, shapes(chance, units), tuple(rules.values()), rivals, pause_s)
+    work = [shapes(chance, units) for _ in range(tasks)]
+    return Plan(seed, scheme, work, tuple(rules.values()), rivals, pause_s)
 
 
 def _rule(chance: random.Random, units: int) -> Rule:
     api = chance.choice(_TRANSACTIONAL if chance.random() < 0.8 else _OTHERS)
-    nth = chance.randint(1, 3 if api is Api.INIT_PRODUCER_ID else units + 2)
+    nth = chance.randint(1, 4 if api is Api.INIT_PRODUCER_ID else units + 2)
     at = Point(api, nth)
     if api is Api.CONNECT:
         return Rule(at, Fault.CUT_REQUEST)

@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -16,12 +17,13 @@ from headrace.settings import Settings
 from tests.wire.proxy import Proxy
 from tests.wire.script import Rule, Script
 
-BIG = 1 << 24
-PATIENCE_S = 240.0
+TASKS_MAX = 3
+_BIG = 1 << 24
+_PATIENCE_S = 240.0
 
 
 class Place(NamedTuple):
-    """The partitions that a case has for itself while it runs."""
+    """The partitions that a task has for itself while its case runs."""
 
     changelog: TopicPartition
     outputs: tuple[TopicPartition, TopicPartition]
@@ -63,7 +65,8 @@ class Plan(NamedTuple):
 
     seed: int
     scheme: Scheme
-    shapes: Sequence[Shape]
+    tasks: Sequence[Sequence[Shape]]
+    """The units of each task; the tasks share the connections of one worker."""
     rules: Sequence[Rule]
     rivals: frozenset[int]
     """Units whose commit another worker's take-over interrupts."""
@@ -71,9 +74,8 @@ class Plan(NamedTuple):
     """Between two units."""
 
     def __str__(self) -> str:
-        rules = "; ".join(map(str, self.rules))
-        units = f"{len(self.shapes)} units, rivals at {sorted(self.rivals)}"
-        return f"seed {self.seed}, {self.scheme.name}, {units}: {rules}"
+        units = f"{'+'.join(str(len(task)) for task in self.tasks)} units, rivals at {sorted(self.rivals)}"
+        return f"seed {self.seed}, {self.scheme.name}, {units}: {'; '.join(map(str, self.rules))}"
 
 
 class Torn(AssertionError):
@@ -81,65 +83,103 @@ class Torn(AssertionError):
 
 
 class Case:
-    """Carries a plan out: a task that takes over, writes units one after the other, and takes over again."""
+    """Carries a plan out: one worker whose tasks write through a proxy."""
 
-    def __init__(self, plan: Plan, place: Place, settings: Settings, broker: str) -> None:
+    def __init__(self, plan: Plan, places: Sequence[Place], settings: Settings, broker: str) -> None:
         self.plan = plan
-        self._place = place
+        self.outcomes: Counter[str] = Counter()
+        self.struck: Sequence[Rule] = ()
         self._settings = settings
         self._broker = broker
+        used = places[: len(plan.tasks)]
+        self._tasks = [_Task(plan, units, place) for units, place in zip(plan.tasks, used, strict=True)]
+
+    @property
+    def take_overs(self) -> int:
+        """How often a task began."""
+        return sum(task.take_overs for task in self._tasks)
+
+    async def run(self, direct: KafkaLog) -> None:
+        """Begin and judge over a log that nothing disturbs. Raises: Torn, TimeoutError."""
+        async with asyncio.timeout(_PATIENCE_S):
+            for task in self._tasks:
+                await task.begin(direct)
+            async with Proxy(self._broker, Script(self.plan.rules)) as proxy:
+                self.struck = proxy.script.struck
+                await self._work(proxy)
+            for task in self._tasks:
+                self.outcomes.update(task.outcomes)
+                await task.judge(direct)
+
+    async def _work(self, proxy: Proxy) -> None:
+        scheme = self.plan.scheme
+        log = KafkaLog(self._settings, address=proxy.address, newest_scheme=scheme, lanes_max=1)
+        is_open = False
+        while not is_open:
+            try:
+                await log.open()
+                is_open = True
+            except HeadraceError as error:
+                self._note(error)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number, task in enumerate(self._tasks):
+                    group.create_task(task.run(log), name=f"task {number}")
+        finally:
+            await log.close()
+
+    def _note(self, error: HeadraceError) -> None:
+        if not error.is_recoverable:
+            raise error
+        self.outcomes[type(error).__name__] += 1
+
+
+class _Task:
+    """Takes over, writes units one after the other, and takes over again whenever that fails."""
+
+    def __init__(self, plan: Plan, units: Sequence[Shape], place: Place) -> None:
+        self._plan = plan
+        self._units = units
+        self._place = place
         self._id = f"wire-{plan.seed}-{uuid.uuid4().hex[:8]}"
         self._attempts = 0
         self._acknowledged: dict[int, int] = {}
         self._starts: dict[TopicPartition, int] = {}
         self.take_overs = 0
-        self.outcomes: list[str] = []
-        self.struck: list[Rule] = []
+        self.outcomes: Counter[str] = Counter()
 
-    async def run(self) -> None:
-        """Raises: Torn; TimeoutError when it does not come to an end."""
-        async with asyncio.timeout(PATIENCE_S):
-            direct = KafkaLog(Settings(), address=self._broker)
-            await direct.open()
-            try:
-                ranges = await direct.offsets(self._place.all)
-                self._starts = {place: each.end for place, each in ranges.items()}
-                async with Proxy(self._broker, Script(self.plan.rules)) as proxy:
-                    self.struck = proxy.script.struck
-                    await self._write_all(proxy)
-                await self._judge(direct)
-            finally:
-                await direct.close()
+    async def begin(self, log: KafkaLog) -> None:
+        """Note where its partitions end now."""
+        ranges = await log.offsets(self._place.all)
+        self._starts = {place: each.end for place, each in ranges.items()}
 
-    async def _write_all(self, proxy: Proxy) -> None:
+    async def run(self, log: KafkaLog) -> None:
         """As a keeper does: whatever fails recoverably is closed and taken over again."""
         unit = 0
-        while unit < len(self.plan.shapes):
-            log = KafkaLog(self._settings, address=proxy.address, newest_scheme=self.plan.scheme)
+        while unit < len(self._units):
             writers: list[Writer] = []
             try:
-                await log.open()
-                while unit < len(self.plan.shapes):
-                    if not writers:
-                        writers.append(await log.writer(self._id))
-                        self.take_overs += 1
-                        unit = await self._position(log)
-                        continue
-                    if unit in self.plan.rivals and self._attempts < 3 * len(self.plan.shapes):
+                writers.append(await log.writer(self._id))
+                self.take_overs += 1
+                unit = await self._position(log)
+                while unit < len(self._units):
+                    if unit in self._plan.rivals and self._attempts < 3 * len(self._units):
+                        # From here on the other worker is the owner.
                         writers.append(await self._interrupted(log, writers[-1], unit))
                         unit = await self._position(log)
-                        # The rival is the owner from here on.
-                    if unit < len(self.plan.shapes):
+                    if unit < len(self._units):
                         await self._commit(writers[-1], unit)
                         unit += 1
-                        await asyncio.sleep(self.plan.pause_s)
+                        await asyncio.sleep(self._plan.pause_s)
             except HeadraceError as error:
-                if not error.is_recoverable:
-                    raise
-                self.outcomes.append(type(error).__name__)
+                self._note(error)
             finally:
                 await asyncio.gather(*(writer.close() for writer in writers))
-                await log.close()
+
+    def _note(self, error: HeadraceError) -> None:
+        if not error.is_recoverable:
+            raise error
+        self.outcomes[type(error).__name__] += 1
 
     async def _interrupted(self, log: KafkaLog, owner: Writer, unit: int) -> Writer:
         """Another worker takes over while the owner commits; whatever the owner is told must be true."""
@@ -148,14 +188,14 @@ class Case:
             return await log.writer(self._id)
         finally:
             (outcome,) = await asyncio.gather(committing, return_exceptions=True)
-            if isinstance(outcome, BaseException):
-                if not isinstance(outcome, HeadraceError) or not outcome.is_recoverable:
-                    raise outcome
-                self.outcomes.append(type(outcome).__name__)
+            if isinstance(outcome, HeadraceError):
+                self._note(outcome)
+            elif isinstance(outcome, BaseException):
+                raise outcome
 
     async def _commit(self, writer: Writer, unit: int) -> None:
         self._attempts += 1
-        attempt, shape = self._attempts, self.plan.shapes[unit]
+        attempt, shape = self._attempts, self._units[unit]
         appends = [_append(self._place.changelog, unit, attempt, shape.rows)]
         appends += [
             _append(place, unit, attempt, count)
@@ -172,26 +212,29 @@ class Case:
 
     async def _position(self, log: KafkaLog) -> int:
         """The unit that comes next, as the changelog tells a new owner."""
-        found = await self._read(log, self._place.changelog)
+        changelog = self._place.changelog
+        found = (await self._read(log, [changelog]))[changelog]
         return found[-1].unit + 1 if found else 0
 
-    async def _read(self, log: KafkaLog, place: TopicPartition) -> list[Written]:
-        end = (await log.offsets([place]))[place].end
-        start = self._starts[place]
-        reader = await log.reader({place: start})
+    async def _read(
+        self, log: KafkaLog, places: Sequence[TopicPartition]
+    ) -> dict[TopicPartition, list[Written]]:
+        ends = {place: each.end for place, each in (await log.offsets(places)).items()}
+        starts = {place: self._starts[place] for place in places}
+        reader = await log.reader(starts)
         try:
-            return await _read_to(reader, start, end)
+            return await _read_to(reader, starts, ends)
         finally:
             await reader.close()
 
-    async def _judge(self, log: KafkaLog) -> None:
-        """Every unit once, whole, in order, in the attempt that was acknowledged; and nothing else."""
-        committed = {place: await self._read(log, place) for place in self._place.all}
+    async def judge(self, log: KafkaLog) -> None:
+        """Every unit once, whole, in order, as it was acknowledged; nothing else. Raises: Torn."""
+        committed = await self._read(log, self._place.all)
         attempts = {each.unit: each.attempt for each in committed[self._place.changelog]}
         for place, found in committed.items():
             expected = [
                 Written(unit, attempts.get(unit, -1), index, count)
-                for unit, shape in enumerate(self.plan.shapes)
+                for unit, shape in enumerate(self._units)
                 for count in [self._count(place, shape)]
                 for index in range(count)
             ]
@@ -211,12 +254,17 @@ class Case:
         return counts[place]
 
 
-async def _read_to(reader: Reader, start: int, end: int) -> list[Written]:
-    found: list[Written] = []
-    while start < end:
-        for chunk in await reader.fetch(records_max=10_000, bytes_max=BIG):
-            found += [Written.decode(value) for value in chunk.values]
-            start = chunk.offset_next
+async def _read_to(
+    reader: Reader, starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, list[Written]]:
+    found: dict[TopicPartition, list[Written]] = {place: [] for place in starts}
+    left = {place for place, start in starts.items() if start < ends[place]}
+    while left:
+        for chunk in await reader.fetch(records_max=10_000, bytes_max=_BIG):
+            place = TopicPartition(chunk.topic, chunk.partition)
+            found[place] += [Written.decode(value) for value in chunk.values]
+            if chunk.offset_next >= ends[place]:
+                left.discard(place)
     return found
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from headrace.log.kafka.connections import Connections
 
-_LANES = 8
+LANES_MAX = 8
 """A broker handles the requests of one connection one after the other, so that one lane would hold up
 the commits of all tasks; one for each task is a connection per task and broker."""
 
@@ -25,14 +25,15 @@ class Lane:
 class Lanes:
     """A few lanes, opened when first needed; a new writer takes the one that has the fewest."""
 
-    def __init__(self, build: Callable[[], Connections]) -> None:
+    def __init__(self, build: Callable[[], Connections], lanes_max: int = LANES_MAX) -> None:
         self._build = build
+        self._lanes_max = lanes_max
         self._lanes: list[Lane] = []
 
     def take(self) -> Lane:
         """A lane for one more writer."""
         free = min(self._lanes, key=lambda lane: lane.writers, default=None)
-        if free is None or (free.writers and len(self._lanes) < _LANES):
+        if free is None or (free.writers and len(self._lanes) < self._lanes_max):
             free = Lane(self._build())
             self._lanes.append(free)
         free.writers += 1

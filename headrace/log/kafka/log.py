@@ -9,7 +9,7 @@ from headrace.errors import LogError, Unavailable
 from headrace.events.position import TopicPartition
 from headrace.log.kafka.admin import Admin
 from headrace.log.kafka.connections import Connections
-from headrace.log.kafka.lanes import Lanes
+from headrace.log.kafka.lanes import LANES_MAX, Lanes
 from headrace.log.kafka.membership import KafkaMembership
 from headrace.log.kafka.reader import KafkaReader
 from headrace.log.kafka.security import connection_security
@@ -34,6 +34,7 @@ class KafkaLog:
         address: str,
         vitals: Vitals | None = None,
         newest_scheme: Scheme = Scheme.EPOCH_PER_TRANSACTION,
+        lanes_max: int = LANES_MAX,
     ) -> None:
         self._settings = settings
         self._vitals = vitals or Vitals()
@@ -41,7 +42,7 @@ class KafkaLog:
         self._address = address
         self._security: Mapping[str, Any] = {}
         self._connections: Connections | None = None
-        self._lanes = Lanes(lambda: self._connect("writers", settings.request_timeout_s))
+        self._lanes = Lanes(lambda: self._connect("writers", settings.request_timeout_s), lanes_max)
         self._newest_scheme = newest_scheme
         self._admin_when_open: Admin | None = None
         self._memberships: dict[str, KafkaMembership] = {}
