@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help demo run test check bench control docs clean
+.PHONY: help demo run test check bench control chaos soak docs clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -31,6 +31,12 @@ check: $(READY) ## format, lint, types and the tidy test; changes nothing
 
 bench: $(READY) ## measure headrace and its peers on one broker (QUICK=1: a short run)
 	@$(BIN)/python -m bench $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
+
+chaos: $(READY) ## kill workers and brokers on a real Kafka, 40 minutes at a time (PART=kill, CYCLES=n, ARGS=)
+	@$(BIN)/python -m tests.chaos $(if $(PART),--part $(PART)) $(if $(CYCLES),--cycles $(CYCLES)) $(ARGS)
+
+soak: $(READY) ## run a worker at half its full speed and tell how its memory grows (MINUTES=60)
+	@$(BIN)/python -m tests.chaos.soak $(if $(MINUTES),--minutes $(MINUTES))
 
 control: $(READY) ## point the kill -9 harness at plain faust-streaming and report its miscount
 	@$(BIN)/python -m bench.control $(ARGS)

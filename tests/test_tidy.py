@@ -42,14 +42,14 @@ ENVIRONMENT_IN = (
 )
 SHIPPED = ("headrace", "app", "agents", "tables", "schemas")
 TESTING_IN = ("headrace.testing", "app.demo", "app.before.__main__", "tests", "bench")
-PRINT_IN = ("app.demo", "bench")
+PRINT_IN = ("app.demo", "bench", "tests.chaos.__main__", "tests.chaos.soak")
 NO_LOOP = (
     "headrace.http.part",
     "headrace.http.scans",
     "headrace.http.whiteboard.census",
     "headrace.client.sync",
     "headrace.log.embedded",
-    "headrace.testing.kafka_broker",
+    "headrace.testing.kafka_node",
     "headrace.testing.postgres_server",
     "tests.process.apps.sql_till",
     "app.demo",

@@ -174,6 +174,12 @@ class Shares:
         )
 
 
+def shares_told(lines: Sequence[str]) -> list[tuple[int, frozenset[int]]]:
+    """Each generation that a worker told of, and the partitions it owned in it."""
+    matches = (_TOLD.search(line) for line in lines)
+    return [(int(match[3]), _partitions(match[4] or "")) for match in matches if match is not None]
+
+
 def _partitions(runs: str) -> frozenset[int]:
     found: set[int] = set()
     for run in runs.split():

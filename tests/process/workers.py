@@ -146,6 +146,12 @@ class Worker:
         """Whether it has told that it serves; before, a signal may find nobody who handles it."""
         return self._ready.is_set()
 
+    @property
+    def pid(self) -> int:
+        """The process that was started last."""
+        assert self._process is not None
+        return self._process.pid
+
     def tail(self, lines: int = 40) -> str:
         """The last lines it wrote."""
         return "\n".join(self.lines[-lines:])
