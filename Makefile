@@ -10,6 +10,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTHONS := $(PYTHON) python3.13 python3.12 python3.11 python3
 APP ?= app.loyalty
+TESTERS ?= 2
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -20,8 +21,8 @@ demo: $(READY) ## replay a year of purchases through three services, then serve 
 run: $(READY) ## run one worker (APP=app.checkout, app.promotions or app.loyalty)
 	@$(BIN)/headrace -A $(APP) worker -l info
 
-test: $(READY) ## run every test suite that this machine can run, and say which it cannot
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(READY) ## run every test suite that this machine can run, and say which it cannot (TESTERS=1: one by one)
+	@$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile $(ARGS)
 
 check: $(READY) ## format, lint, types and the tidy test; changes nothing
 	@$(BIN)/ruff format --check .
