@@ -7,7 +7,9 @@ import pytest
 from headrace.http import metric
 from headrace.http.metric import Sample
 from headrace.http.source import WorkerState
+from headrace.settings import Settings
 from headrace.tables.view import ViewState
+from headrace.vitals import Kind, Trouble
 from tests.http.service import Service, client, served
 
 balances = served("balances", int, partitions=2)
@@ -26,6 +28,22 @@ async def test_a_worker_is_ready_once_it_runs_and_all_its_partitions_serve() -> 
     assert (starting.status_code, starting.json()["state"]) == (503, "starting")
     assert (stopping.status_code, stopping.json()["state"]) == (503, "stopping")
     assert live.status_code == 200
+
+
+async def test_a_worker_that_was_found_dead_tells_anybody_why_and_is_not_ready() -> None:
+    service = Service(balances, settings=Settings(http="127.0.0.1:0", tokens=("0" * 64,)))
+    service.trouble = Trouble(Kind.FETCH, "the reader of sales/3 has shown no sign of life for 20 s")
+    async with client(service) as http:
+        live, ready = await http.get("/livez"), await http.get("/readyz")
+    assert (live.status_code, ready.status_code) == (503, 503)
+    assert live.headers["content-type"] == "application/problem+json"
+    assert live.json() == {
+        "type": "about:blank",
+        "title": "Service Unavailable",
+        "status": 503,
+        "detail": "dead fetch: the reader of sales/3 has shown no sign of life for 20 s",
+        "trouble": "dead fetch",
+    }
 
 
 async def test_a_restore_tells_how_far_it_is() -> None:

@@ -172,10 +172,13 @@ class EmbeddedReader:
                 cursor.is_behind = False
                 wanted.append(Wanted(cursor.at, cursor.place, cursor.position))
             self._vital.expect()
-            found = await self._lane.run(
-                extract, wanted, records_max=_EXTRACT_RECORDS, bytes_max=_EXTRACT_BYTES
-            )
-            self._vital.rest()
+            try:
+                found = await self._lane.run(
+                    extract, wanted, records_max=_EXTRACT_RECORDS, bytes_max=_EXTRACT_BYTES
+                )
+            finally:
+                # An error waits for the next fetch, and whoever fetches may take its time.
+                self._vital.rest()
             for cursor, each in zip(behind, found, strict=True):
                 cursor.put(each)
                 self._look_for_room()

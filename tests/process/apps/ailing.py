@@ -71,8 +71,8 @@ if SLOWLY:
     _fetch = EmbeddedReader.fetch
 
     async def fetch_slowly(self: EmbeddedReader, *, records_max: int, bytes_max: int):  # type: ignore[no-untyped-def]
-        """A few records at a time, each after a while: as a log that is far away."""
+        """One record at a time, each after a while: as a log that is far away."""
         await asyncio.sleep(float(os.environ["SLOWLY_S"]))
-        return await _fetch(self, records_max=4, bytes_max=bytes_max)
+        return await _fetch(self, records_max=1, bytes_max=bytes_max)
 
     EmbeddedReader.fetch = fetch_slowly  # type: ignore[method-assign]
