@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help demo run test check bench control chaos soak docs clean
+.PHONY: help demo run test check bench control chaos soak docs lock sbom audit clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -24,11 +24,11 @@ run: $(READY) ## run one worker (APP=app.checkout, app.promotions or app.loyalty
 test: $(READY) ## run every test suite that this machine can run, and say which it cannot (TESTERS=1: one by one)
 	@$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile $(ARGS)
 
-check: $(READY) ## format, lint, types and the tidy test; changes nothing
+check: $(READY) ## format, lint, types, the tidy test, lock and bill of materials; changes nothing
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -q tests/test_tidy.py
+	@$(BIN)/python -m pytest -q tests/test_tidy.py tests/test_lockfile.py tests/test_bill_of_materials.py
 
 bench: $(READY) ## measure headrace and its peers on one broker (QUICK=1: a short run)
 	@$(BIN)/python -m bench $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
@@ -47,11 +47,22 @@ docs: $(READY) ## build the documents into .cache/site, and check them: links, c
 	@$(BIN)/zensical build --strict --config-file mkdocs.yml
 	@$(BIN)/python -m pytest -q tests/test_docs.py tests/test_reference_pages.py tests/test_tutorial.py tests/test_kubernetes.py
 
+lock: $(READY) ## write requirements.lock anew from pyproject.toml (UPGRADE=1: the newest of everything)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
+	@UPGRADE=$(UPGRADE) $(BIN)/python -m tests.lockfile
+
+sbom: $(READY) ## write the bill of materials of a worker into dist/sbom.json (CycloneDX)
+	@$(BIN)/python -m tests.bill_of_materials
+
+audit: $(READY) ## ask for known vulnerabilities of everything in requirements.lock; needs the network
+	@$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
+
 clean: ## remove the environment, caches and local data
 	@rm -rf $(VENV) .headrace .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
 
 # The newest interpreter that works: version managers leave names on the PATH that only print an error.
-$(READY): pyproject.toml
+# What is installed is in the lock by hash, headrace itself apart; its build needs nothing more.
+$(READY): pyproject.toml requirements.lock
 	@chosen=; for name in $(PYTHONS); do \
 	  if "$$name" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
 	  then chosen=$$name; break; fi; done; \
@@ -61,5 +72,6 @@ $(READY): pyproject.toml
 	if ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
 	  echo "Building $(VENV) with $$("$$chosen" --version)"; "$$chosen" -m venv --clear $(VENV); fi; \
 	echo 'Installing headrace and its tools into $(VENV)'; \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(READY)

@@ -34,13 +34,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tokens: tuple[str, ...] = ()
     """SHA-256 (hex) of each bearer token that may read; none: no authentication."""
     http_concurrency_max: int = 1_000
-    """Connections and requests at once; more are answered with 503."""
+    """Connections and requests at once: a new connection takes the place of the one that has been without
+    a request for longest; where all have one, it is answered with 503."""
     http_header_bytes_max: int = 32 * 1024
     """Largest headers of a request; larger: 431."""
     http_url_bytes_max: int = 8 * 1024
     """Longest path and query of a request; longer: 414."""
     http_body_bytes_max: int = 4 * 1024 * 1024
     """Largest body of a request; larger: 413."""
+    http_head_timeout_s: float = 10.0
+    """How long a connection may take to send the head of a request, and what is left of a body whose
+    request is answered already; then it is closed."""
+    http_body_timeout_s: float = 30.0
+    """How long the body of a request may take; longer: 408."""
+    http_send_timeout_s: float = 30.0
+    """In this time a client reads 64 kB of its answer at least, or the rest of it; else it is cut off."""
     http_streams_max: int = 200
     """Open streams of rows and whiteboards together."""
     http_position_cookie: bool = False

@@ -19,7 +19,7 @@ from headrace.http.peers.remoterow import RoutedStreams
 from headrace.http.peers.routed import RoutedReads
 from headrace.http.problems import CLOSE, NOT_FOUND, Problem, method_not_allowed, problem_of
 from headrace.http.reads import ELSEWHERE, PointReads
-from headrace.http.routes import BODY_TIMEOUT_S, UserRoutes
+from headrace.http.routes import UserRoutes
 from headrace.http.rowstream import RowStreams
 from headrace.http.scans import Scans
 from headrace.http.source import ReadSource
@@ -44,13 +44,14 @@ _NO_HEADERS: dict[bytes, bytes] = {}
 
 _URL_TOO_LONG = Problem(414, "The URL is longer than this server takes.", CLOSE)
 _HEADERS_TOO_LARGE = Problem(431, "The headers are larger than this server takes.", CLOSE)
+_TWO_LENGTHS = Problem(400, "Content-Length and Transfer-Encoding say two things about one body.", CLOSE)
+_NO_HOST = Problem(400, "An HTTP/1.1 request has one Host.", CLOSE)
 _BODY_UNWANTED = Problem(413, "A read takes no body.", CLOSE)
 
 
 def build_application(
     source: ReadSource,
     *,
-    body_timeout_s: float = BODY_TIMEOUT_S,
     heartbeat_s: float = HEARTBEAT_S,
     dial: Dial | None = None,
 ) -> "Application":
@@ -59,15 +60,13 @@ def build_application(
     Order: tables and routes are read here, once; the worker knows them before it serves.
     Raises: SettingsError for a token that is no digest; DeclarationError for paths that collide.
     """
-    return Application(source, body_timeout_s, heartbeat_s, dial)
+    return Application(source, heartbeat_s, dial)
 
 
 class Application:
     """Dispatches by raw path: a table read costs two look-ups in a dict and no Starlette."""
 
-    def __init__(
-        self, source: ReadSource, body_timeout_s: float, heartbeat_s: float, dial: Dial | None = None
-    ) -> None:
+    def __init__(self, source: ReadSource, heartbeat_s: float, dial: Dial | None = None) -> None:
         _check_paths(source)
         self._source = source
         self._url_bytes_max = source.settings.http_url_bytes_max
@@ -84,7 +83,7 @@ class Application:
         self._reads = {p: (reads[p].respond, Meter(t.name, "key")) for p, t in tables}
         self._routed = {p: RoutedReads(source, self.hop, t, reads[p]) for p, t in tables}
         self._scans = {p: (Scans(source, t, self.hop).respond, Meter(t.name, "scan")) for p, t in tables}
-        self._routes = UserRoutes(source, source.user_routes, self.hop, body_timeout_s=body_timeout_s)
+        self._routes = UserRoutes(source, source.user_routes, self.hop)
         self._description = openapi.describe(source)
         self._meter = Meter()
         of_tables = [meter for _, meter in (*self._reads.values(), *self._scans.values())]
@@ -98,6 +97,13 @@ class Application:
         self._routed_streams = {p: RoutedStreams(self.hop, self._routed[p], self._streams) for p, _ in tables}
         by_name = {table.name: (table, reads[path]) for path, table in tables}
         self._whiteboard = Whiteboard(source, by_name, self._streams)
+
+    def paths(self) -> list[str]:
+        """Every path that is answered by more than 404, with its parameters in braces."""
+        tables = [path.decode() for path in self._reads]
+        routes = [route.path for route in self._source.user_routes]
+        pages = [path.decode() for path in (*_PAGES, GREETING_PATH)]
+        return sorted({*pages, *tables, *(f"{path}/{{key}}" for path in tables), *routes})
 
     def end_streams(self) -> None:
         """Let every open stream and every wait end, saying that the worker stops; new ones are refused."""
@@ -124,7 +130,7 @@ class Application:
         path: bytes = scope["raw_path"]
         if len(path) + len(scope["query_string"]) > self._url_bytes_max:
             return self._meter, await _URL_TOO_LONG.send(send)
-        header_bytes, noted, accept, noted_names = 0, _NO_HEADERS, b"", self._noted
+        header_bytes, hosts, noted, accept, noted_names = 0, 0, _NO_HEADERS, b"", self._noted
         for name, value in scope["headers"]:
             header_bytes += len(name) + len(value) + 4
             if name in noted_names:
@@ -135,8 +141,15 @@ class Application:
                 noted[name] = noted[name] + b", " + value if name in noted else value
             elif name == b"accept":
                 accept = value
+            elif name == b"host":
+                hosts += 1
         if header_bytes > self._header_bytes_max:
             return self._meter, await _HEADERS_TOO_LARGE.send(send)
+        # What two servers would read in two ways is read by none (RFC 9112, 3.2 and 6.3).
+        if hosts != 1 and (hosts or scope.get("http_version") == "1.1"):
+            return self._meter, await _NO_HOST.send(send)
+        if noted and b"transfer-encoding" in noted and b"content-length" in noted:
+            return self._meter, await _TWO_LENGTHS.send(send)
         is_greeting = path == GREETING_PATH
         if is_greeting or HOP in noted:
             refusal = self._gate.refusal(noted.get(HOP, b""), scope)

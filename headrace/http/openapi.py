@@ -39,6 +39,7 @@ _PROBLEMS = {
     "Unavailable": "The partition is being restored, owned by another worker, or does not contain in time "
     "what was asked for; `reached` is then the position that was.",
     "Failed": "Another error; its status says which kind.",
+    "Refused": "An error of headrace as a problem document, or what the endpoint says of its own.",
 }
 _HEADERS: dict[str, Any] = {
     "Position": {
@@ -104,6 +105,9 @@ def describe(source: ReadSource) -> dict[str, Any]:
         path = _PARAMETER.sub(r"{\1}", route.path)
         for method in route.methods:
             paths.setdefault(path, {})[method.lower()] = _endpoint(route, method.lower())
+    responses = {name: _problem(name, text) for name, text in _PROBLEMS.items()}
+    # An endpoint may refuse in words of its own.
+    responses["Refused"]["content"]["*/*"] = {}
     document: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {"title": source.app_id, "version": version("headrace")},
@@ -111,7 +115,7 @@ def describe(source: ReadSource) -> dict[str, Any]:
         "components": {
             "schemas": {**components, "Problem": _PROBLEM},
             "headers": _HEADERS,
-            "responses": {name: _problem(name, text) for name, text in _PROBLEMS.items()},
+            "responses": responses,
         },
     }
     if source.settings.tokens:
@@ -126,7 +130,7 @@ def _problem(name: str, text: str) -> dict[str, Any]:
         "description": text,
         "content": {"application/problem+json": {"schema": schema}},
     }
-    if name == "Unavailable":
+    if name in ("Unavailable", "Refused"):
         answer["headers"] = {
             "Retry-After": {"$ref": "#/components/headers/RetryAfter"},
             "Headrace-Position": {"$ref": "#/components/headers/Position"},
@@ -242,19 +246,22 @@ def _endpoint(route: UserRoute, method: str) -> dict[str, Any]:
         {"name": name, "in": "path", "required": True, "schema": _CONVERTERS.get(kind, {"type": "string"})}
         for name, kind in found
     ]
+    parameters += _ASKING
     if method.upper() not in SAFE_METHODS:
         parameters.append(_NAMING)
     body: dict[str, Any] = {"requestBody": {"content": {"*/*": {}}}} if method in _BODY_METHODS else {}
+    answered = {
+        "description": "What the endpoint answers, with the position of what it sent.",
+        "headers": {"Headrace-Position": {"$ref": "#/components/headers/Position"}},
+    }
     return {
         **said,
-        **({"parameters": parameters} if parameters else {}),
+        "parameters": parameters,
         **body,
         "responses": {
-            "200": {
-                "description": "What the endpoint answers, with the position of what it sent.",
-                "headers": {"Headrace-Position": {"$ref": "#/components/headers/Position"}},
-            },
-            "default": {"$ref": "#/components/responses/Failed"},
+            "2XX": answered,
+            "3XX": answered,
+            "default": {"$ref": "#/components/responses/Refused"},
         },
     }
 

@@ -21,8 +21,6 @@ from headrace.http.problems import CLOSE, Problem, bad_request, method_not_allow
 from headrace.http.reads import token_bytes
 from headrace.http.source import ROUTE, Endpoint, ReadSource, UserRoute
 
-BODY_TIMEOUT_S = 30.0
-
 _TOO_LARGE = Problem(413, "The body is larger than this server takes.", CLOSE)
 _TOO_SLOW = Problem(408, "The body did not arrive in time.", CLOSE)
 _BAD_LENGTH = bad_request("The Content-Length is not a number.")
@@ -38,18 +36,11 @@ class UserRoutes:
     after the commit and cannot send.
     """
 
-    def __init__(
-        self,
-        source: ReadSource,
-        routes: Sequence[UserRoute],
-        hop: Hop,
-        *,
-        body_timeout_s: float = BODY_TIMEOUT_S,
-    ) -> None:
+    def __init__(self, source: ReadSource, routes: Sequence[UserRoute], hop: Hop) -> None:
         self._source = source
         self._keyed = KeyedRequests(source, hop)
         self._body_bytes_max = source.settings.http_body_bytes_max
-        self._body_timeout_s = body_timeout_s
+        self._body_timeout_s = source.settings.http_body_timeout_s
         self._routes = [
             (Route(route.path, endpoint=route.endpoint, methods=list(route.methods)), route.endpoint)
             for route in routes

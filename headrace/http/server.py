@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 from headrace.errors import HeadraceError
 from headrace.http.address import listening_socket
 from headrace.http.application import Application, build_application
-from headrace.http.certified import CertifiedH11
+from headrace.http.bounded import Bounds
 from headrace.http.source import ReadSource
 from headrace.http.tls import server_context
 
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from headrace.flow.spans import Spans
 
 logger = logging.getLogger("headrace.http")
-
-HEAD_TIMEOUT_S = 10.0
-"""How long a connection may take to send the head of a request."""
 
 _DATE_EVERY_S = 1.0
 _KEEP_ALIVE_S = 30
@@ -35,12 +32,9 @@ _START_AGAIN = "Start the worker again; what its log says in front of this tells
 class HttpServer:
     """Serves one worker from `start` to `stop`."""
 
-    def __init__(
-        self, source: ReadSource, *, head_timeout_s: float = HEAD_TIMEOUT_S, spans: "Spans | None" = None
-    ) -> None:
+    def __init__(self, source: ReadSource, *, spans: "Spans | None" = None) -> None:
         self._source = source
         self._spans = spans
-        self._head_timeout_s = head_timeout_s
         self._server: _Server | None = None
         self._task: asyncio.Task[None] | None = None
         self._application: Application | None = None
@@ -68,15 +62,22 @@ class HttpServer:
         listener = await listening_socket(settings)
         host, port = listener.getsockname()[:2]
         self._address = (host, port)
-        head_bytes_max = settings.http_url_bytes_max + settings.http_header_bytes_max
+        bounds = Bounds(
+            head_bytes_max=settings.http_url_bytes_max + settings.http_header_bytes_max,
+            head_timeout_s=settings.http_head_timeout_s,
+            send_timeout_s=settings.http_send_timeout_s,
+            connections_max=settings.http_concurrency_max,
+        )
         config = uvicorn.Config(
             application,
-            http=_protocol(head_bytes_max, self._head_timeout_s),
-            h11_max_incomplete_event_size=head_bytes_max,
+            http=_protocol(bounds),
+            h11_max_incomplete_event_size=bounds.head_bytes_max,
             ws="none",
             lifespan="off",
             interface="asgi3",
             log_config=None,
+            # It warns of each request that is none: a stranger could fill the disk.
+            log_level="error",
             access_log=False,
             proxy_headers=False,
             server_header=False,
@@ -195,10 +196,12 @@ class _Server(uvicorn.Server):
             connection.transport.abort()
 
 
-def _protocol(head_bytes_max: int, head_timeout_s: float) -> type[asyncio.Protocol]:
-    """httptools' parser where it is installed (extra `speed`), else h11's, which bounds size only."""
+def _protocol(bounds: Bounds) -> type[asyncio.Protocol]:
+    """httptools' parser where it is installed (extra `speed`), else h11's."""
     if importlib.util.find_spec("httptools") is None:
-        return CertifiedH11
-    from headrace.http.protocol import bounded_protocol
+        from headrace.http.h11 import bounded_h11
 
-    return bounded_protocol(head_bytes_max, head_timeout_s)
+        return bounded_h11(bounds)
+    from headrace.http.httptools import bounded_httptools
+
+    return bounded_httptools(bounds)

@@ -8,7 +8,9 @@ import httpx
 import pytest
 
 from headrace.http import server
-from headrace.http.certified import CertifiedH11
+from headrace.http.bounded import Bounds
+from headrace.http.h11 import bounded_h11
+from headrace.http.httptools import bounded_httptools
 from headrace.http.joining import JoiningTransport
 from tests.http.service import Service, served
 
@@ -95,7 +97,10 @@ class Recorder(JoiningTransport):
 
 @pytest.mark.parametrize("parser", ["httptools", "h11"])
 async def test_a_worker_answers_a_read_in_one_write(parser: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = server._protocol(65_536, 10.0) if parser == "httptools" else CertifiedH11
+    bounds = Bounds(65_536, 10.0, 10.0, 100)
+    chosen: type[asyncio.Protocol] = (
+        bounded_httptools(bounds) if parser == "httptools" else bounded_h11(bounds)
+    )
 
     class Recorded(chosen):  # type: ignore[misc, valid-type]
         def connection_made(self, transport: asyncio.Transport) -> None:

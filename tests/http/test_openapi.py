@@ -125,8 +125,9 @@ async def test_routes_are_described_by_their_docstrings() -> None:
     greeting = document["paths"]["/greet/{name}"]
     assert set(greeting) == {"get", "post"}
     assert (greeting["get"]["summary"], greeting["get"]["description"]) == ("Greet somebody.", "By name.")
-    number, key = document["paths"]["/orders/{number}"]["delete"]["parameters"]
+    number, *asking, key = document["paths"]["/orders/{number}"]["delete"]["parameters"]
     assert number["schema"] == {"type": "integer"}
+    assert [each["name"] for each in asking] == ["Headrace-Position", "Headrace-Consistency", "Prefer"]
     assert (key["name"], key["in"]) == ("Idempotency-Key", "header")
 
 

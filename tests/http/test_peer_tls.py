@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from headrace.errors import SettingsError
-from headrace.http.certified import CertifiedH11
+from headrace.http.h11 import bounded_h11
 from headrace.http.tls import peer_context, server_context
 from headrace.settings import Settings
 from tests.http.certificates import Authority, Certificate
@@ -103,7 +103,7 @@ async def test_a_certificate_of_somebody_else_is_refused_before_anything_is_read
 async def test_certificates_count_with_either_parser(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headrace.http.server._protocol", lambda *_: CertifiedH11)
+    monkeypatch.setattr("headrace.http.server._protocol", bounded_h11)
     async with pair(settings=settings_for(authority.certificate("w", HERE), authority)) as two:
         assert (await _greeted(two)) == 7
 

@@ -239,15 +239,16 @@ async def test_a_head_of_the_right_size_is_judged_to_the_byte() -> None:
 
 
 async def test_a_head_that_does_not_arrive_is_not_waited_for() -> None:
-    async with running(Service(), head_timeout_s=0.01) as server:
+    hasty = Settings(http="127.0.0.1:0", http_head_timeout_s=0.01)
+    async with running(Service(settings=hasty)) as server:
         for begun in (b"", b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: "):
             assert await exchange(server, begun) == b""
 
 
 async def test_a_body_that_does_not_arrive_is_not_waited_for_and_opens_no_transaction() -> None:
     till = Till()
-    service = Service(routes=[till.route])
-    application = build_application(service, body_timeout_s=0.01)
+    service = Service(routes=[till.route], settings=Settings(http_body_timeout_s=0.01))
+    application = build_application(service)
 
     async def never() -> dict[str, object]:
         await asyncio.Event().wait()
