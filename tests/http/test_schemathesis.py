@@ -184,7 +184,7 @@ def without_tuples(document: Any) -> Any:
     return plain
 
 
-@pytest.mark.timeout(120 + CASES / 20)
+@pytest.mark.timeout(300 + CASES / 5)
 def test_every_answer_is_as_the_description_says(capsys: pytest.CaptureFixture[str]) -> None:
     with bazaar_elsewhere(SETTINGS) as worker:
         it = Examination(worker)
