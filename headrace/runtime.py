@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.bridge.contractonly import enforce
 from headrace.bridge.shadow.comparing import ShadowRun
+from headrace.bridge.tally import PROCESS
 from headrace.clock import SYSTEM_CLOCK, Clock
 from headrace.declarations import Declarations
 from headrace.events.position import Catalog
@@ -380,4 +381,5 @@ class Runtime:
         }
         followed, now_s = self.global_views(), self._clock.time()
         own = run_samples(self.figures_of_flow, self.views(), self._outgate, worker, followed, now_s=now_s)
-        return chain(own, *(shadow.findings.samples() for shadow in self.shadows.values()))
+        shadows = (shadow.findings.samples() for shadow in self.shadows.values())
+        return chain(own, *shadows, PROCESS.samples())

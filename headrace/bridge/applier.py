@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from headrace.bridge.database import Database
 from headrace.bridge.session import Parameters, SqlRow
 from headrace.bridge.sqlsink import SqlSink, sink_in_hand, statement
+from headrace.errors import DeclarationError
 from headrace.flow.agent import Agent, AgentFunction
 from headrace.flow.policy import DeadLetter, Policy, Stop, policy
 from headrace.flow.stream import Stream
@@ -32,12 +33,22 @@ class Applier:
     It is a group of its own. What its agents write for the events of a unit, and the position behind
     them (`headrace_positions`), are one SQL transaction; whichever side is killed, each event is there
     once. Its agents send nothing and write no tables of headrace.
+    `every_s`: each partition is written at most once in so long, in fewer and larger transactions.
     """
 
-    def __init__(self, app: App, database: Database | None = None, *, group: str = "applier") -> None:
+    def __init__(
+        self,
+        app: App,
+        database: Database | None = None,
+        *,
+        group: str = "applier",
+        every_s: float = 0.0,
+    ) -> None:
+        if every_s < 0:
+            raise DeclarationError(f"every_s={every_s} of the applier {group} is below 0")
         self.group = group
         self._app = app
-        self._sink = SqlSink(database or Database())
+        self._sink = SqlSink(database or Database(), every_s=every_s)
 
     def agent(
         self,

@@ -8,6 +8,7 @@ import psycopg
 from psycopg import conninfo, sql
 
 from headrace.bridge.session import Access, Parameters, SqlRow
+from headrace.bridge.tally import PROCESS
 from headrace.errors import CommitInDoubt, DatabaseUnavailable, HeadraceError, SettingsError, StatementRefused
 
 CONNECT_TIMEOUT_S = 10
@@ -15,9 +16,9 @@ IDLE_IN_TRANSACTION_S = 10
 """After this long in an open transaction without a statement the server ends the connection: a worker that
 stands still must not keep its successor waiting."""
 LOCK_TIMEOUT_S = 20
-_GONE_CLASSES = ("08", "40", "53", "55", "57", "58")
-"""Classes of SQLSTATE that say nothing of the statement: connection, rollback by the server, no resources,
-not in its state, operator intervention, system."""
+_GONE_STATES = ("08", "40", "53", "55", "57", "58", "25P03", "25P04")
+"""What an SQLSTATE begins with that says nothing of the statement: connection, rollback by the server, no
+resources, not in its state, operator intervention, system; a transaction that stood still or was too long."""
 
 
 class PostgresEngine:
@@ -107,7 +108,7 @@ class PostgresSession:
 
     async def execute(self, sql: str, parameters: Parameters = ()) -> int:
         """Run a statement; how many rows it changed."""
-        self.statements += 1
+        self._count()
         try:
             cursor = await self.connection.execute(_literal(sql), parameters or None)
         except psycopg.Error as error:
@@ -116,7 +117,7 @@ class PostgresSession:
 
     async def execute_many(self, sql: str, rows: Sequence[Parameters]) -> None:
         """Run a statement once for each row, in a pipeline."""
-        self.statements += 1
+        self._count()
         try:
             async with self.connection.cursor() as cursor:
                 await cursor.executemany(_literal(sql), rows)
@@ -125,7 +126,7 @@ class PostgresSession:
 
     async def fetch(self, sql: str, parameters: Parameters = ()) -> list[SqlRow]:
         """Run a query; all its rows."""
-        self.statements += 1
+        self._count()
         try:
             cursor = await self.connection.execute(_literal(sql), parameters or None)
             return await cursor.fetchall()
@@ -137,7 +138,7 @@ class PostgresSession:
 
     async def copy_in(self, table: str, columns: Sequence[str], rows: Sequence[Parameters]) -> None:
         """Append rows by COPY."""
-        self.statements += 1
+        self._count()
         names = sql.SQL(", ").join(map(sql.Identifier, columns))
         statement = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(*table.split(".")), names)
         try:
@@ -168,6 +169,10 @@ class PostgresSession:
         except psycopg.Error as error:
             raise _told(error) from error
 
+    def _count(self) -> None:
+        self.statements += 1
+        PROCESS.add()
+
     async def close(self) -> None:
         """Let go of the connection; the server undoes what is not committed."""
         await self.connection.close()
@@ -182,6 +187,6 @@ def _told(error: psycopg.Error) -> HeadraceError:
     state: Any = error.sqlstate
     if state is None and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
         return DatabaseUnavailable(f"the connection to the database is lost: {error}")
-    if state is not None and state.startswith(_GONE_CLASSES):
+    if state is not None and state.startswith(_GONE_STATES):
         return DatabaseUnavailable(f"the database gave up a transaction: {error}")
     return StatementRefused(f"the database refuses a statement ({state or 'before it was sent'}): {error}")

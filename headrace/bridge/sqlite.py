@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from headrace.bridge.session import Access, Parameters, SqlRow, quoted
+from headrace.bridge.tally import PROCESS
 from headrace.errors import DatabaseUnavailable, HeadraceError, StatementRefused
 
 T = TypeVar("T")
@@ -60,7 +61,7 @@ class SqliteWaker:
         """Return after a commit of another connection, seen within 10 ms, or after the time."""
         deadline = time.monotonic() + timeout_s
         while True:
-            ((version,),) = await self._session.fetch("PRAGMA data_version")
+            version = await self._session.data_version()
             if version != self._version or time.monotonic() > deadline:
                 self._version = version
                 return
@@ -107,7 +108,7 @@ class SqliteSession:
         """Run a statement once for each row."""
 
         def run() -> None:
-            self.statements += 1
+            self._count()
             self._begun().executemany(_in_sqlite(sql), rows)
 
         await self._run(run)
@@ -115,6 +116,12 @@ class SqliteSession:
     async def fetch(self, sql: str, parameters: Parameters = ()) -> list[SqlRow]:
         """Run a query; all its rows."""
         return await self._run(lambda: self._cursor(sql, parameters).fetchall())
+
+    async def data_version(self) -> Any:
+        """Another value after each commit of another connection; no statement, for no table is read."""
+        assert self._connection is not None
+        look = self._connection.execute
+        return await self._run(lambda: look("PRAGMA data_version").fetchone()[0])
 
     async def copy_in(self, table: str, columns: Sequence[str], rows: Sequence[Parameters]) -> None:
         """Append rows to a table."""
@@ -147,6 +154,10 @@ class SqliteSession:
         except (sqlite3.Error, OSError) as error:
             raise _told(error, self._path) from error
 
+    def _count(self) -> None:
+        self.statements += 1
+        PROCESS.add()
+
     def _begun(self) -> sqlite3.Connection:
         connection = self._connection
         assert connection is not None
@@ -155,7 +166,7 @@ class SqliteSession:
         return connection
 
     def _cursor(self, sql: str, parameters: Parameters) -> sqlite3.Cursor:
-        self.statements += 1
+        self._count()
         if self._access is Access.READ:
             # Without a transaction each query reads what is committed by then.
             assert self._connection is not None

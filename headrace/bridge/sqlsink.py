@@ -19,7 +19,8 @@ _SAVEPOINT = "headrace_event"
 class SqlSink:
     """What agents write into a database, as the app declares it (flow.sink.Sink)."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, every_s: float = 0.0) -> None:
+        self.every_s = every_s
         self.database = database
 
     async def open(self, app: str, group: str, partition: int, settings: Settings) -> "OpenSqlSink":

@@ -75,6 +75,9 @@ class OpenSink(Protocol):
 class Sink(Protocol):
     """A sink as an app declares it."""
 
+    every_s: float
+    """A partition is written at most once in so long; 0: as soon as there is something to write."""
+
     async def open(self, app: str, group: str, partition: int, settings: Settings) -> OpenSink:
         """Take a partition over, and fence whoever held it. Raises: DatabaseUnavailable, SchemaMismatch."""
 

@@ -1,13 +1,14 @@
 """A task: one partition number of a group, run from take-over to close, unit after unit."""
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from headrace.causes import first_cause
-from headrace.clock import SYSTEM_CLOCK, Clock
+from headrace.clock import SYSTEM_CLOCK, Clock, is_set_within
 from headrace.errors import EventError, HeadraceError, StoreUnwritable, UnencodableValue
 from headrace.events.position import TopicPartition
 from headrace.events.seen import Print
@@ -81,7 +82,8 @@ class Task:
         self._seen: TaskSeen
         self._sink: OpenSink | None = None
         self._topic_sizes = {name: info.partitions for name, info in site.topics.items()}
-        self._is_stopping = False
+        self._stopping = asyncio.Event()
+        self._sink_written_s = -math.inf
         self._intake: Intake | None = None
         self._portions: deque[Portion] = deque()
         """What was fetched and is to be run next."""
@@ -100,7 +102,7 @@ class Task:
 
     def stop(self) -> None:
         """Take no further event, finish and commit the unit in hand, close; `run` then returns."""
-        self._is_stopping = True
+        self._stopping.set()
         if self._intake is not None:
             self._intake.stop()
         self._handling.stop()
@@ -283,7 +285,7 @@ class Task:
         return unit
 
     async def _run_units(self, held: Held, intake: Intake, settling: Settling) -> None:
-        while not self._is_stopping and (portion := await self._next_portion(intake)) is not None:
+        while not self._stopping.is_set() and (portion := await self._next_portion(intake)) is not None:
             unit = self._new_unit(held)
             try:
                 await self._run_portion(unit, portion, held, settling)
@@ -355,6 +357,14 @@ class Task:
             await self._sink.commit(sealed.record, unit.outbox.to_append())
         except SinkRefused as refused:
             raise _Unsealable(refused.error) from refused
+        self._sink_written_s = self._site.clock.monotonic()
+
+    async def _let_sink_rest(self) -> None:
+        """Wait until the sink is to be written again: what arrives meanwhile is one unit."""
+        if self._group.sink is not None and self._group.sink.every_s:
+            left_s = self._sink_written_s + self._group.sink.every_s - self._site.clock.monotonic()
+            if left_s > 0:
+                await is_set_within(self._stopping, left_s, self._site.clock)
 
     def _without(self, unit: Unit, portion: Portion, error: HeadraceError) -> Iterable[Portion]:
         """How to go on with a unit that cannot be sealed, by one of its events."""
@@ -368,8 +378,9 @@ class Task:
     async def _next_portion(self, intake: Intake) -> Portion | None:
         """What to run next; None when the task stops."""
         while not self._portions:
+            await self._let_sink_rest()
             self._portions.extend(await intake.portions())
-            if self._is_stopping:
+            if self._stopping.is_set():
                 return None
         portion = self._portions.popleft()
         if self._isolation.events_max is None:

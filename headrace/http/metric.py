@@ -277,6 +277,13 @@ SHADOW_WAITING = Metric(
     ("table",),
     "Sampled reads whose comparison is not done yet.",
 )
+STATEMENTS = Metric(
+    "headrace_database_statements_total",
+    Kind.COUNTER,
+    "statements",
+    (),
+    "SQL statements that this process sent to databases; rows that went as one batch count once.",
+)
 
 WORKER = Metric(
     "headrace_worker",

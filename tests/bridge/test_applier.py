@@ -1,5 +1,6 @@
 """Agents that write a database: every event once, whoever fails on the way."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,12 +51,12 @@ async def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 class Shop:
     """An app that keeps the old table of sums up to date."""
 
-    def __init__(self, url: str, **options: Any) -> None:
+    def __init__(self, url: str, *, every_s: float = 0.0, **options: Any) -> None:
         self.app = headrace.App("shop")
         self.sold: headrace.Topic[str, Sold] = self.app.topic(
             "sold", key_type=str, value_type=Sold, partitions=PARTITIONS
         )
-        self.applier = bridge.Applier(self.app, bridge.Database(url), group="old")
+        self.applier = bridge.Applier(self.app, bridge.Database(url), group="old", every_s=every_s)
         self.sums = bridge.SqlTable("sums", key="shelf", sums=("sold",))
         self.tries = 0
 
@@ -335,3 +336,31 @@ def _row(shelf: str, count: int) -> Sequence[Any]:
 
 def _record(unit: int) -> PositionRecord:
     return PositionRecord(unit, {"sold": InputPosition("id", unit)})
+
+
+async def test_a_database_that_is_to_rest_is_written_once_in_so_long_with_all_that_came(url: str) -> None:
+    every_s = 0.3
+    shop = Shop(url, every_s=every_s)
+    async with running(shop.app) as service:
+        await shop.sell(service, ("tea", 1))
+        began_s, before = time.monotonic(), await units(url)
+        for _ in range(3):
+            await shop.sell(service, ("tea", 1))
+        assert time.monotonic() - began_s >= 2 * every_s
+        assert await units(url) == before + 3
+        began_s, before = time.monotonic(), await units(url)
+        for _ in range(20):
+            await service.send_all(shop.sold, [("tea", Sold("tea", 1))])
+        await service.until_applied()
+        assert await sums(url) == {"tea": 24}
+        assert await units(url) - before <= 1 + (time.monotonic() - began_s) / every_s
+
+
+async def units(url: str) -> int:
+    """How many units all partitions have been written in."""
+    return sum(unit for (unit,) in await rows(url, "SELECT unit FROM headrace_appliers"))
+
+
+def test_a_rest_is_not_negative() -> None:
+    with pytest.raises(DeclarationError, match="below 0"):
+        bridge.Applier(headrace.App("shop"), every_s=-1.0)

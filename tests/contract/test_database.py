@@ -119,3 +119,19 @@ async def test_the_loop_goes_on_while_a_statement_waits_for_a_lock(engine: Engin
 def test_another_database_is_refused_with_a_clear_sentence(url: str) -> None:
     with pytest.raises(SettingsError, match="PostgreSQL and SQLite"):
         connect(url)
+
+
+async def test_a_transaction_that_the_server_ended_for_standing_still_says_nothing_of_a_statement(
+    postgres_url: str,
+) -> None:
+    engine = connect(postgres_url)
+    one, other = await engine.connect(), await engine.connect(Access.READ)
+    [(process,)] = await one.fetch("SELECT pg_backend_pid()")
+    await one.execute("SET idle_in_transaction_session_timeout = '10ms'")
+    async with asyncio.timeout(30):
+        while await other.fetch("SELECT 1 FROM pg_stat_activity WHERE pid = %s", (process,)):
+            pass
+    with pytest.raises(DatabaseUnavailable):
+        await one.fetch("SELECT 1")
+    await one.close()
+    await other.close()

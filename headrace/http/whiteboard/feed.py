@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 import msgspec
 
@@ -89,10 +90,18 @@ class Feed:
         return Rates(before, now) if is_fresh else Rates()
 
 
+class Told(Protocol):
+    """What open whiteboards are told now."""
+
+    changed: asyncio.Event
+    readings: Mapping[str, str]
+    shape: str
+
+
 class Follower:
     """One open whiteboard: gets what differs from what it has."""
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: Told) -> None:
         self._feed = feed
         self._has: Mapping[str, str] = {}
         self._shape = ""
