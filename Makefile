@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help demo run test check bench control chaos soak docs lock sbom audit clean
+.PHONY: help demo migrate run test check bench control chaos soak docs lock sbom audit clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,6 +17,9 @@ help: ## list the targets
 
 demo: $(READY) ## replay a year of purchases through three services, then serve (EXIT=1: stop after the verdict; LOG=kafka)
 	@$(BIN)/python -m app.demo $(if $(filter-out 0,$(EXIT)),--exit) $(if $(LOG),--log $(LOG))
+
+migrate: $(READY) ## let one of three services leave their shared database while all go on (EXIT=1: stop after the verdict; DB=sqlite)
+	@$(BIN)/python -m app.migrate $(if $(filter-out 0,$(EXIT)),--exit) $(if $(DB),--database $(DB))
 
 run: $(READY) ## run one worker (APP=app.checkout, app.promotions or app.loyalty)
 	@$(BIN)/headrace -A $(APP) worker -l info

@@ -19,7 +19,7 @@ promotions: headrace.Topic[int, PromotionsEvent] = app.topic(
 basket_outbox = bridge.Outbox(baskets)
 promotions_outbox = bridge.Outbox(promotions)
 relay = bridge.Relay(app, [basket_outbox, promotions_outbox])
-applier = bridge.Applier(app, group="loyalty-tables")
+applier = bridge.Applier(app, group="loyalty-tables", every_s=0.25)
 
 ALREADY: Final = "shared-tables"
 """The header of an event that its sender has written into loyalty's tables itself."""

@@ -1,12 +1,9 @@
 """`python -m app.demo`: three services, a year of purchases, and the verdict."""
 
 import argparse
-import fcntl
 import json
 import os
-import shutil
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,10 +13,11 @@ from pathlib import Path
 from types import FrameType
 
 from app.client import NoAnswer
+from app.folder import FolderInUse, fresh_folder
 from app.grocery import GroceryYear, load_year
 from app.replay import TILLS, Addresses, Progress, Replay
 from app.screen import Screen
-from app.service import ROOT, Service, ServiceDied
+from app.service import Service, ServiceDied, await_ready, free_port
 from app.truth import load_truth
 from app.verdict import Answers, Verdict, compare
 from app.whiteboard import SystemServer
@@ -27,7 +25,6 @@ from app.whiteboard import SystemServer
 NAMES = ("checkout", "promotions", "loyalty")
 PORTS = (6066, 6067, 6068)
 PAGE_PORT = 6065
-READY_TIMEOUT_S = 90.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(ending, _interrupt)
     screen = Screen()
     try:
-        with _fresh_folder() as folder, _log(options.log, folder, screen) as log_url:
+        with fresh_folder("demo") as folder, _log(options.log, folder, screen) as log_url:
             return _run(screen, folder, log_url, ends=options.exit)
     except (NoAnswer, ServiceDied, FolderInUse, NoBroker) as error:
         screen.say(f"The demo failed: {error}")
@@ -55,10 +52,10 @@ def _run(screen: Screen, folder: Path, log_url: str, *, ends: bool) -> int:
         log_name = "the embedded log" if log_url.startswith("embedded:") else "Apache Kafka"
         screen.say(f"Starting {', '.join(NAMES)} on {log_name}; what they say is in {folder}")
         year = load_year()
-        _await_ready(services)
+        await_ready(services)
         addresses = Addresses(**{service.name: service.address for service in services})
         _announce(screen, year)
-        page = stack.enter_context(SystemServer(asdict(addresses), _free_port(PAGE_PORT)))
+        page = stack.enter_context(SystemServer(asdict(addresses), free_port(PAGE_PORT)))
         screen.say(f"Watch it: {page.url}")
         began = time.monotonic()
         with screen.following(len(year.baskets), len(year.redemptions)) as show:
@@ -99,28 +96,8 @@ def _summary(verdict: Verdict, events: int, seconds: float) -> str:
     )
 
 
-class FolderInUse(Exception):
-    """Another demo works in this folder."""
-
-
 class NoBroker(Exception):
     """Apache Kafka cannot be started on this machine."""
-
-
-@contextmanager
-def _fresh_folder() -> Iterator[Path]:
-    """An empty folder for logs and tables, held against other demos."""
-    folder = ROOT / ".headrace" / "demo"
-    folder.parent.mkdir(exist_ok=True)
-    with (folder.parent / "demo.lock").open("wb") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FolderInUse(f"another demo is running in {folder}; stop it first") from error
-        if folder.exists():
-            shutil.rmtree(folder)
-        folder.mkdir()
-        yield folder
 
 
 @contextmanager
@@ -150,7 +127,7 @@ def _log(kind: str, folder: Path, screen: Screen) -> Iterator[str]:
 def _running(folder: Path, log_url: str) -> Iterator[Sequence[Service]]:
     """The three services; they are stopped whatever happens."""
     services = [
-        Service(name, port=_free_port(port), folder=folder, log_url=log_url)
+        Service(name, port=free_port(port), folder=folder, log_url=log_url)
         for name, port in zip(NAMES, PORTS, strict=True)
     ]
     with ExitStack() as stack:
@@ -167,30 +144,6 @@ def _running(folder: Path, log_url: str) -> Iterator[Sequence[Service]]:
         finally:
             for service in services:  # all at once; each is then waited for
                 service.ask_to_stop()
-
-
-def _free_port(preferred: int) -> int:
-    for port in (preferred, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise NoAnswer("this machine has no free port on 127.0.0.1")
-
-
-def _await_ready(services: Sequence[Service]) -> None:
-    deadline = time.monotonic() + READY_TIMEOUT_S
-    for service in services:
-        while not service.is_ready():
-            service.check()
-            if time.monotonic() > deadline:
-                raise NoAnswer(
-                    f"{service.name} is not ready after {READY_TIMEOUT_S:.0f} s; see {service.log_path}"
-                )
-            time.sleep(0.1)
 
 
 def _watching(services: Sequence[Service], show: Callable[[Progress], None]) -> Callable[[Progress], None]:

@@ -22,7 +22,7 @@ TILL_ZONE = "America/New_York"
 
 _MONEY = ("sales_value", "retail_disc", "coupon_disc", "coupon_match_disc")
 _LINE = ("product_id", "quantity", *_MONEY)
-_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
+EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 
 
 def parquet(name: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -78,7 +78,7 @@ class Baskets(Sequence[BasketPurchased]):
             basket_id=self.basket_ids[at],
             store_id=self.store_ids[at],
             at=datetime.fromtimestamp(self.epoch_s[at], UTC),
-            day=date.fromordinal(_EPOCH_ORDINAL + self.days[at]),
+            day=date.fromordinal(EPOCH_ORDINAL + self.days[at]),
             lines=tuple([BasketLine(*row) for row in rows]),
         )
 
@@ -104,7 +104,7 @@ class GroceryYear:
         """The household-days with a redemption, in the order in which they ended."""
         redeemed: dict[tuple[int, int], list[CouponRedeemed]] = {}
         for redemption in self.redemptions:
-            day = redemption.day.toordinal() - _EPOCH_ORDINAL
+            day = redemption.day.toordinal() - EPOCH_ORDINAL
             redeemed.setdefault((redemption.household_id, day), []).append(redemption)
         bought: dict[tuple[int, int], list[int]] = {each: [] for each in redeemed}
         for index, each in enumerate(zip(self.baskets.household_ids, self.baskets.days, strict=True)):

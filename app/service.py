@@ -1,8 +1,10 @@
 """One service of the demo in a process of its own."""
 
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +13,7 @@ from app.client import Client, NoAnswer
 
 ROOT = Path(__file__).parent.parent
 STOP_TIMEOUT_S = 12.0
+READY_TIMEOUT_S = 90.0
 _TAIL_LINES = 25
 
 
@@ -88,3 +91,27 @@ class Service(ServiceProcess):
         program = [str(headrace), "-A", f"app.{name}", "worker", "-l", "info"]
         super().__init__(name, program, port=port, folder=folder)
         self.settings |= {"HEADRACE_LOG": log_url, "HEADRACE_DATA": str(folder / "data" / name)}
+
+
+def free_port(preferred: int = 0) -> int:
+    """This port of the machine, or another one where it is taken. Raises: NoAnswer."""
+    for port in (preferred, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise NoAnswer("this machine has no free port on 127.0.0.1")
+
+
+def await_ready(services: Sequence[ServiceProcess], timeout_s: float = READY_TIMEOUT_S) -> None:
+    """Return once all of them answer. Raises: NoAnswer, ServiceDied."""
+    deadline = time.monotonic() + timeout_s
+    for service in services:
+        while not service.is_ready():
+            service.check()
+            if time.monotonic() > deadline:
+                raise NoAnswer(f"{service.name} is not ready after {timeout_s:.0f} s; see {service.log_path}")
+            time.sleep(0.1)

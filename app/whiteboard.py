@@ -1,17 +1,14 @@
-"""One page for all services of the demo, in a thread of its own: the picture that the talk began with."""
+"""One page for all services of the demo: the picture that the talk began with."""
 
 import asyncio
-import socket
-import threading
 from collections.abc import Mapping, Sequence
-from typing import Self
 
 import httpx
 import msgspec
-import uvicorn
 from msgspec.structs import replace
 from starlette.types import Receive, Scope, Send
 
+from app.pageserver import PageServer
 from headrace.http.problems import NOT_FOUND
 from headrace.http.sse import Streams, event
 from headrace.http.whiteboard.board import Board
@@ -21,7 +18,6 @@ from headrace.http.whiteboard.whiteboard import BOARD, FEED, HTML_HEADERS, send_
 
 _STREAMS_MAX = 50
 _ENDING = event("ended", b'{"error":"DemoStopping"}')
-_START_TIMEOUT_S = 10.0
 
 
 class SystemPage:
@@ -59,54 +55,8 @@ class SystemPage:
                 await NOT_FOUND.send(send)
 
 
-class SystemServer:
+class SystemServer(PageServer):
     """Serves the page from entry to exit."""
 
     def __init__(self, addresses: Mapping[str, str], port: int) -> None:
-        self._addresses = addresses
-        self._listener = socket.create_server(("127.0.0.1", port))
-        self._server: uvicorn.Server | None = None
-        self._page: SystemPage | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._is_up = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="whiteboard", daemon=True)
-
-    @property
-    def url(self) -> str:
-        """Where it is."""
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        self._is_up.wait(_START_TIMEOUT_S)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._stop)
-        self._thread.join()
-        self._listener.close()
-
-    def _stop(self) -> None:
-        assert self._page is not None
-        assert self._server is not None
-        self._page.streams.end()
-        self._server.should_exit = True
-
-    def _run(self) -> None:
-        asyncio.run(self._serve())
-
-    async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._page = SystemPage(self._addresses)
-        config = uvicorn.Config(
-            self._page,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            ws="none",
-            timeout_graceful_shutdown=2,
-        )
-        self._server = uvicorn.Server(config)
-        self._is_up.set()
-        await self._server.serve([self._listener])
+        super().__init__(lambda: SystemPage(addresses), port)

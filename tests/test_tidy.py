@@ -41,7 +41,7 @@ ENVIRONMENT_IN = (
     "bench",
 )
 SHIPPED = ("headrace", "app", "agents", "tables", "schemas")
-TESTING_IN = ("headrace.testing", "app.demo", "app.before.__main__", "tests", "bench")
+TESTING_IN = ("headrace.testing", "app.demo", "app.migrate", "app.before.__main__", "tests", "bench")
 PRINT_IN = ("app.demo", "bench", "tests.chaos.__main__", "tests.chaos.soak")
 NO_LOOP = (
     "headrace.http.part",
@@ -54,6 +54,9 @@ NO_LOOP = (
     "tests.process.apps.sql_till",
     "app.demo",
     "app.replay",
+    "app.service",
+    "app.migrate.trade",
+    "app.migrate.readers",
     "bench",
 )
 """Threads of their own and plain scripts: a sleep there holds no event loop."""

@@ -17,13 +17,13 @@ from headrace.configuration import load
 from headrace.errors import HeadraceError
 from headrace.http.address import split_address
 
-SERVICES = {"checkout": checkout.build, "promotions": promotions.build, "loyalty": loyalty.build}
+NAMES = ("checkout", "promotions", "loyalty")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one service until it is told to stop (SIGTERM, Ctrl-C)."""
     parser = argparse.ArgumentParser(prog="python -m app.before", description=__doc__)
-    parser.add_argument("service", choices=sorted(SERVICES))
+    parser.add_argument("service", choices=NAMES)
     chosen = parser.parse_args(arguments).service
     try:
         settings = load(
@@ -35,7 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     departments()  # read before the first request, which it would hold up
     host, port = split_address(settings.http, "the setting http")
-    service = SERVICES[chosen](Connections(engine, f"old {chosen}"))
+    connections = Connections(engine, f"old {chosen}")
+    match chosen:
+        case "checkout":
+            service = checkout.build(connections)
+        case "promotions":
+            service = promotions.build(connections)
+        case _:
+            service = loyalty.build(connections, settings)
     config = uvicorn.Config(service, host=host, port=port, log_level="info", access_log=False, ws="none")
     asyncio.run(uvicorn.Server(config).serve())
     return 0

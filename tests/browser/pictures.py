@@ -11,10 +11,10 @@ from pathlib import Path
 from selenium.common.exceptions import WebDriverException
 
 from app.client import Client
-from app.demo import NAMES, _await_ready, _free_port
+from app.demo import NAMES
 from app.grocery import load_year
 from app.replay import Addresses, Replay
-from app.service import ROOT, Service
+from app.service import ROOT, Service, await_ready, free_port
 from app.whiteboard import SystemServer
 from headrace.events.partitioner import Partitioner
 from headrace.log.connect import connect
@@ -36,12 +36,12 @@ def main() -> None:
 
 def _take(folder: Path, browser: Browser) -> None:
     log_url = f"embedded://{folder / 'log.db'}"
-    services = [Service(name, port=_free_port(0), folder=folder, log_url=log_url) for name in NAMES]
+    services = [Service(name, port=free_port(0), folder=folder, log_url=log_url) for name in NAMES]
     with ExitStack() as stack:
         for service in services:
             stack.callback(service.stop)
             service.start()
-        _await_ready(services)
+        await_ready(services)
         loyalty = services[-1]
         addresses = Addresses(**{service.name: service.address for service in services})
         page = stack.enter_context(SystemServer({s.name: s.address for s in services}, 0))
@@ -110,7 +110,7 @@ def _take_restore(browser: Browser, services: Sequence[Service], folder: Path) -
         if _is_shown(browser, loyalty) and 0.15 < float(browser.evaluate(share)) < 0.95:
             browser.picture(IMAGES / "whiteboard-restore.png")
             break
-    _await_ready(services)
+    await_ready(services)
 
 
 def _is_shown(browser: Browser, service: Service) -> bool:

@@ -137,12 +137,6 @@ class Worker:
         shutil.rmtree(self.data, ignore_errors=True)
 
     @property
-    def pid(self) -> int:
-        """The process, once it was started."""
-        assert self._process is not None
-        return self._process.pid
-
-    @property
     def is_running(self) -> bool:
         """Whether the process lives."""
         return self._process is not None and self._process.returncode is None

@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 from app.before import checkout, loyalty, promotions, schema
 from app.before.connections import Connections
 from headrace.bridge.session import Engine, SqlRow
+from headrace.settings import Settings
 
 BUILDERS = {"checkout": checkout.build, "promotions": promotions.build, "loyalty": loyalty.build}
 
@@ -52,8 +53,8 @@ class OldSystem:
 
 
 @asynccontextmanager
-async def old_system(engine: Engine) -> AsyncIterator[OldSystem]:
-    """The services on an empty database."""
+async def old_system(engine: Engine, settings: Settings | None = None) -> AsyncIterator[OldSystem]:
+    """The services on an empty database; `settings` are those of loyalty."""
     await schema.create(engine)
     async with AsyncExitStack() as stack:
         services = {}
@@ -61,4 +62,5 @@ async def old_system(engine: Engine) -> AsyncIterator[OldSystem]:
             connections = Connections(engine, f"old {name}")
             stack.push_async_callback(connections.close)
             services[name] = build(connections)
+        services["loyalty"] = loyalty.build(connections, settings)
         yield OldSystem(engine, services)

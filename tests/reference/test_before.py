@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from app.before.loyalty import POSITION
 from app.before.stage import Stage, move_to, stage_of
+from app.before.standing import partition_of
 from headrace.bridge.database import connect
 from headrace.bridge.session import Engine
+from headrace.events.token import Token
+from headrace.settings import Settings
 from schemas.promotions import CampaignAnnounced
 from tests.reference.old import old_system
 from tests.reference.purchases import DAY, basket, coupon, line
@@ -133,6 +137,47 @@ async def test_a_step_waits_for_the_transactions_of_the_stage_before(engine: Eng
         assert await later in (Stage.SHARED, Stage.BASKETS)
         assert await _stage_seen(engine) is Stage.BASKETS
         await writer.close()
+
+
+async def test_a_row_is_answered_with_the_position_of_the_applier_and_never_with_less_than_is_asked_for(
+    engine: Engine, tmp_path: Path
+) -> None:
+    settings = Settings(log=f"embedded://{tmp_path}/log.db")
+    async with old_system(engine, settings) as old:
+        await old.post("checkout", "/baskets", basket(7, line(250)))
+        await _apply_to(engine, 5)
+        assert POSITION not in (await old.get("loyalty", "/balances/7")).headers
+        await move_to(Stage.POSITIONED, engine)
+        answer = await old.get("loyalty", "/balances/7")
+        seen = answer.headers[POSITION]
+        assert answer.json()["visits"] == 1
+        assert POSITION in (await old.get("loyalty", "/redemptions/7")).headers
+        # Another reader was answered from event 8 on: this side has to come as far.
+        await _apply_to(engine, 9)
+        later = (await old.get("loyalty", "/departments/7")).headers[POSITION]
+        assert Token.parse(later).covers(Token.parse(seen))
+        await _apply_to(engine, 5)
+        refused = await old.get("loyalty", "/balances/7", Headrace_Position=later, Prefer="wait=0")
+        assert (refused.status_code, refused.json()["error"]) == (503, "NotReached")
+        waiting = asyncio.create_task(
+            old.get("loyalty", "/balances/7", Headrace_Position=later, Prefer="wait=30"), name="read"
+        )
+        await _apply_to(engine, 9)
+        assert (await waiting).json() == answer.json()
+
+
+async def _apply_to(engine: Engine, offset_next: int) -> None:
+    """Let the applier have come so far in the partition of household 7."""
+    session = await engine.connect()
+    place = ("database", "loyalty-tables", "checkout.events", "its id", partition_of(7))
+    await session.execute("DELETE FROM headrace_positions")
+    await session.execute(
+        "INSERT INTO headrace_positions (app, group_name, topic, topic_id, partition, offset_next) "
+        "VALUES (%s, %s, %s, %s, %s, %s)",
+        (*place, offset_next),
+    )
+    await session.commit()
+    await session.close()
 
 
 async def _stage_seen(engine: Engine) -> Stage:
