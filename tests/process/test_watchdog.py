@@ -113,6 +113,7 @@ ENDS = [
 ]
 
 
+@pytest.mark.timeout(400)
 async def test_a_worker_that_stands_still_ends_and_the_next_one_recovers_and_slow_ones_are_let_be(
     tmp_path: Path,
 ) -> None:
@@ -154,7 +155,7 @@ async def test_a_worker_that_stands_still_ends_and_the_next_one_recovers_and_slo
 async def check_slowness(worker: Worker, client: httpx.AsyncClient, teller: Teller) -> None:
     """Neither a restore nor a handler that takes longer than every bound is ended."""
     worker.lose_disk()
-    worker.environment["SLOWLY_S"] = "0.2"
+    worker.environment["SLOWLY_S"] = "0.15"
     await worker.start()
     try:
         await until_asked(worker, client)
@@ -184,6 +185,7 @@ async def until_asked(worker: Worker, client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.kafka
+@pytest.mark.timeout(400)
 async def test_a_worker_that_reaches_no_broker_ends_and_the_next_one_recovers(
     own_broker: KafkaBroker, tmp_path: Path
 ) -> None:

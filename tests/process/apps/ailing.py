@@ -18,7 +18,7 @@ app.serve(sums, "/sums")
 
 SYMPTOMS = Path(os.environ.get("SYMPTOMS", "symptoms"))
 SLOWLY = "SLOWLY_S" in os.environ
-AWAITS_S = 4.0
+AWAITS_S = 3.0
 
 
 def block_the_loop() -> None:
