@@ -21,6 +21,7 @@ from headrace.events.position import TopicPartition
 from headrace.log.embedded import connection
 from headrace.log.embedded.log import EmbeddedLog
 from headrace.log.port import Append, Log, Member, TopicSpec
+from headrace.vitals import Vitals
 
 ORDERS = TopicPartition("orders", 0)
 
@@ -183,6 +184,22 @@ async def test_a_reader_of_a_deleted_topic_is_told(tmp_path: Path) -> None:
         with pytest.raises(TopicMismatch, match="deleted"):
             await waiting
         await reader.close()
+
+
+async def test_a_read_that_failed_owes_no_sign_of_life_however_long_nobody_fetches(tmp_path: Path) -> None:
+    vitals = Vitals()
+    log = EmbeddedLog(tmp_path / "log.db", vitals=vitals)
+    await log.open()
+    await provisioned(log)
+    reader = await log.reader({ORDERS: 0})
+    (vital,) = (each for each in vitals.all if "orders/0" in each.name)
+    await log.delete(["orders"])
+    with pytest.raises(TopicMismatch):
+        await reader.fetch(records_max=10, bytes_max=1_000)
+    assert vital.sign is None
+    await reader.close()
+    await log.close()
+    assert vitals.all == ()
 
 
 async def test_another_topics_records_are_never_read_in_place_of_a_deleted_ones(tmp_path: Path) -> None:
