@@ -53,11 +53,14 @@ class KafkaBroker(KafkaNode):
     It keeps records however old their timestamps say they are.
 
     With `sasl_tls` clients need TLS (trusting `ca_file`) and SCRAM-SHA-512 as `USERNAME` with
-    `PASSWORD`.
+    `PASSWORD`. A `transaction_version` below the newest makes it end transactions as older brokers do.
     """
 
-    def __init__(self, *, lib: Path = DEFAULT_LIB, sasl_tls: bool = False) -> None:
+    def __init__(
+        self, *, lib: Path = DEFAULT_LIB, sasl_tls: bool = False, transaction_version: int | None = None
+    ) -> None:
         super().__init__(lib=lib)
+        self._transaction_version = transaction_version
         self._is_secured = sasl_tls
 
     @property
@@ -85,10 +88,11 @@ class KafkaBroker(KafkaNode):
             self._make_certificate()
         text = _COMMON + (_SASL_TLS if self._is_secured else _PLAINTEXT)
         user = f"SCRAM-SHA-512=[name={USERNAME},password={PASSWORD}]"
+        options = ["--add-scram", user] if self._is_secured else []
+        if self._transaction_version is not None:
+            options += ["--feature", f"transaction.version={self._transaction_version}"]
         self.format(
-            text.format(folder=self.folder, jaas=_JAAS, **self.ports),
-            fresh_cluster_id(),
-            *(["--add-scram", user] if self._is_secured else []),
+            text.format(folder=self.folder, jaas=_JAAS, **self.ports), fresh_cluster_id(), *options
         )
 
     def _make_certificate(self) -> None:
