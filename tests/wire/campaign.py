@@ -3,8 +3,10 @@
 import asyncio
 import itertools
 import logging
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from headrace.events.position import TopicPartition
@@ -17,8 +19,10 @@ from tests.wire.story import TASKS_MAX, Case, Place
 
 logger = logging.getLogger(__name__)
 
-AT_ONCE = 24
-_TOLD_EVERY = 100
+AT_ONCE, AT_ONCE_MIN = 24, 3
+_SLOW_S = 0.2
+"""A broker that takes longer to tell offsets has enough to do; time-outs would be all that happens."""
+_TOLD_EVERY = 50
 IMPATIENT = Settings(request_timeout_s=5.0, transaction_timeout_s=15.0)
 _numbers = itertools.count()
 
@@ -53,6 +57,33 @@ class Tally:
         )
 
 
+class Pace:
+    """How many cases run at once: as many as broker and machine carry now."""
+
+    def __init__(self) -> None:
+        self._limit = float(AT_ONCE_MIN)
+        self._running = 0
+        self._has_room = asyncio.Condition()
+
+    @asynccontextmanager
+    async def case(self) -> AsyncIterator[None]:
+        """Wait for room, and give it back."""
+        async with self._has_room:
+            await self._has_room.wait_for(lambda: self._running < int(self._limit))
+            self._running += 1
+        try:
+            yield
+        finally:
+            async with self._has_room:
+                self._running -= 1
+                self._has_room.notify_all()
+
+    def note(self, answer_s: float) -> None:
+        """Let in one more, or fewer, by how long the broker took for an answer."""
+        wanted = self._limit * 0.7 if answer_s > _SLOW_S else self._limit + 1
+        self._limit = min(AT_ONCE, max(AT_ONCE_MIN, wanted))
+
+
 async def places(log: KafkaLog, count: int, stem: str) -> list[Place]:
     """Partitions for so many tasks at once."""
     names = [f"{stem}-{name}-{next(_numbers)}" for name in ("changelog", "outputs", "receipts")]
@@ -77,16 +108,21 @@ async def run_campaign(broker: str, seeds: Sequence[int], stem: str) -> Tally:
     free = await places(direct, TASKS_MAX * at_once, stem)
     left = iter(seeds)
 
+    pace = Pace()
+
     async def work(mine: Sequence[Place]) -> None:
         for seed in left:
             case = Case(plan_of(seed), mine, IMPATIENT, broker)
-            try:
-                await case.run(direct)
-            except Exception as error:  # noqa: BLE001  # whatever it is, it is the verdict on this case
-                story = f"{case.plan}; {case.take_overs} take-overs, {dict(case.outcomes)}"
-                tally.failures.append(f"{type(error).__name__}: {error}\n  {story}")
-            else:
-                tally.add(case)
+            async with pace.case():
+                pace.note(await _answer_s(direct, mine[0]))
+                try:
+                    await case.run(direct)
+                except Exception as error:  # noqa: BLE001  # whatever it is, it is the verdict on this case
+                    told = f"{case.plan}; {case.take_overs} take-overs, {dict(case.outcomes)}"
+                    tally.failures.append(f"{type(error).__name__}: {error}\n  {told}")
+                    logger.error("%s", tally.failures[-1])
+                else:
+                    tally.add(case)
             if not (tally.cases + len(tally.failures)) % _TOLD_EVERY:
                 logger.info("%s", tally)
 
@@ -95,6 +131,12 @@ async def run_campaign(broker: str, seeds: Sequence[int], stem: str) -> Tally:
     finally:
         await direct.close()
     return tally
+
+
+async def _answer_s(log: KafkaLog, place: Place) -> float:
+    begun = time.perf_counter()
+    await log.offsets(place.all)
+    return time.perf_counter() - begun
 
 
 def struck(tally: Tally, fault: Fault) -> int:
