@@ -1,9 +1,9 @@
 """Many cases at once against one broker, each through a proxy of its own."""
 
 import asyncio
-import itertools
 import logging
 import time
+import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -24,7 +24,6 @@ _SLOW_S = 0.2
 """A broker that takes longer to tell offsets has enough to do; time-outs would be all that happens."""
 _TOLD_EVERY = 50
 IMPATIENT = Settings(request_timeout_s=5.0, transaction_timeout_s=15.0)
-_numbers = itertools.count()
 
 
 @dataclass
@@ -86,7 +85,8 @@ class Pace:
 
 async def places(log: KafkaLog, count: int, stem: str) -> list[Place]:
     """Partitions for so many tasks at once."""
-    names = [f"{stem}-{name}-{next(_numbers)}" for name in ("changelog", "outputs", "receipts")]
+    run = uuid.uuid4().hex[:8]
+    names = [f"{stem}-{name}-{run}" for name in ("changelog", "outputs", "receipts")]
     await log.provision([TopicSpec(name=name, partitions=2 * count) for name in names])
     changelog, outputs, receipts = names
     return [
@@ -119,7 +119,7 @@ async def run_campaign(broker: str, seeds: Sequence[int], stem: str) -> Tally:
                     await case.run(direct)
                 except Exception as error:  # noqa: BLE001  # whatever it is, it is the verdict on this case
                     told = f"{case.plan}; {case.take_overs} take-overs, {dict(case.outcomes)}"
-                    tally.failures.append(f"{type(error).__name__}: {error}\n  {told}")
+                    tally.failures.append(f"{_named(error)}\n  {told}")
                     logger.error("%s", tally.failures[-1])
                 else:
                     tally.add(case)
@@ -131,6 +131,13 @@ async def run_campaign(broker: str, seeds: Sequence[int], stem: str) -> Tally:
     finally:
         await direct.close()
     return tally
+
+
+def _named(error: Exception) -> str:
+    """What went wrong in the first task that something went wrong in."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"
 
 
 async def _answer_s(log: KafkaLog, place: Place) -> float:

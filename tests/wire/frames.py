@@ -59,6 +59,7 @@ _STRUCTS: dict[tuple[int, int], Any] = {
     )
 }
 _KNOWN = frozenset(Api)
+_FLEXIBLE_PRODUCE, _FLEXIBLE_END = 9, 5
 
 
 async def read_frame(reader: StreamReader) -> bytes | None:
@@ -114,17 +115,22 @@ def refusal(frame: bytes, code: int) -> bytes:
 
 def _refused(head: Head, asked: Any, code: int) -> tuple[Any, ...]:
     match head.api:
+        case Api.PRODUCE if head.version >= _FLEXIBLE_PRODUCE:
+            batches = [(topic, [each[0] for each in parts]) for topic, parts, _ in asked.topics]
+            return (
+                [(topic, [_refused_batch(p, code) for p in parts], {}) for topic, parts in batches],
+                0,
+                {},
+            )
         case Api.PRODUCE:
-            topics = [
-                (topic, [(each[0], code, -1, -1, -1) for each in parts]) for topic, parts in asked.topics
-            ]
-            return (topics, 0)
+            batches = [(topic, [each[0] for each in parts]) for topic, parts in asked.topics]
+            return ([(topic, [(p, code, -1, -1, -1) for p in parts]) for topic, parts in batches], 0)
         case Api.ADD_PARTITIONS:
             return (0, [(topic, [(each, code) for each in parts]) for topic, parts in asked.topics])
         case Api.INIT_PRODUCER_ID:
             return (0, code, -1, -1)
         case Api.END_TXN:
-            return (0, code, -1, -1, {}) if head.version >= 5 else (0, code)
+            return (0, code, -1, -1, {}) if head.version >= _FLEXIBLE_END else (0, code)
         case Api.FIND_COORDINATOR:
             return (code, -1, "", -1) if head.version == 0 else (0, code, None, -1, "", -1)
         case _:

@@ -87,12 +87,17 @@ class Case:
 
     def __init__(self, plan: Plan, places: Sequence[Place], settings: Settings, broker: str) -> None:
         self.plan = plan
-        self.outcomes: Counter[str] = Counter()
         self.struck: Sequence[Rule] = ()
+        self._failed: Counter[str] = Counter()
         self._settings = settings
         self._broker = broker
         used = places[: len(plan.tasks)]
         self._tasks = [_Task(plan, units, place) for units, place in zip(plan.tasks, used, strict=True)]
+
+    @property
+    def outcomes(self) -> Counter[str]:
+        """What writers and readers raised."""
+        return sum((task.outcomes for task in self._tasks), start=self._failed)
 
     @property
     def take_overs(self) -> int:
@@ -108,7 +113,6 @@ class Case:
                 self.struck = proxy.script.struck
                 await self._work(proxy)
             for task in self._tasks:
-                self.outcomes.update(task.outcomes)
                 await task.judge(direct)
 
     async def _work(self, proxy: Proxy) -> None:
@@ -131,7 +135,7 @@ class Case:
     def _note(self, error: HeadraceError) -> None:
         if not error.is_recoverable:
             raise error
-        self.outcomes[type(error).__name__] += 1
+        self._failed[type(error).__name__] += 1
 
 
 class _Task:
