@@ -41,10 +41,10 @@ def main() -> int:
             asyncio.run(sitting.live(name, wanted))
         except Exception as error:  # noqa: BLE001  (it is told, and ends the run)
             (sitting.folder / "failure.txt").write_text("".join(traceback.format_exception(error)))
-            print(
-                f"{name}: FAILED: {type(first_cause(error)).__name__}: {first_cause(error)}", file=sys.stderr
-            )
-            print(f"What the workers wrote, and where it failed, is in {sitting.folder}", file=sys.stderr)
+            cause = first_cause(error)
+            told = str(cause).partition("\n")[0]
+            print(f"{name}: FAILED: {type(cause).__name__}: {told}", file=sys.stderr)
+            print(f"Where it failed, and what the workers wrote, is in {sitting.folder}", file=sys.stderr)
             return 1
     return _report(progress, names, options.cycles)
 

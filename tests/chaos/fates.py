@@ -123,7 +123,7 @@ async def term(world: World, dice: random.Random, number: int, figures: Figures)
     await victim.start()
     await victim.until_ready()
     figures["ready"].append(time.monotonic() - began_s)
-    assert generation(victim) == before, world.tails()
+    assert generation(victim) == before, f"a rebalance\n{world.tails()}"
 
 
 async def rolling(world: World, dice: random.Random, number: int, figures: Figures) -> None:
@@ -137,7 +137,7 @@ async def rolling(world: World, dice: random.Random, number: int, figures: Figur
         await worker.start()
         await worker.until_ready()
     figures["all restarted"].append(time.monotonic() - began_s)
-    assert {generation(worker) for worker in world.crew} == before, world.tails()
+    assert {generation(worker) for worker in world.crew} == before, f"a rebalance\n{world.tails()}"
 
 
 async def moves(world: World, dice: random.Random, number: int, figures: Figures) -> None:
@@ -162,7 +162,7 @@ class Fate:
     cycles: int
     """How often it is lived through when nothing else is asked."""
     session_timeout_s: int = 10
-    """The default; shorter where the others must take over in the cycle."""
+    """The default; shorter where the others must take over in the cycle, longer where they must not."""
     is_cluster: bool = False
     is_static: bool = True
 
@@ -177,8 +177,8 @@ FATES = {
     "stop": Fate(act=stop, cycles=100, session_timeout_s=3),
     "broker": Fate(act=broker, cycles=30),
     "cluster": Fate(act=cluster, cycles=30, is_cluster=True),
-    "term": Fate(act=term, cycles=200),
-    "rolling": Fate(act=rolling, cycles=20),
+    "term": Fate(act=term, cycles=200, session_timeout_s=30),
+    "rolling": Fate(act=rolling, cycles=20, session_timeout_s=30),
     "moves": Fate(act=moves, cycles=125, is_static=False),
 }
 """By name, in the order in which they are lived through."""

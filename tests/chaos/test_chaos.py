@@ -24,7 +24,7 @@ async def test_workers_and_their_only_broker_are_killed_and_every_event_counts_o
     require_kafka()
     cycles = _shuffled({"kill": 23, "term": 4, "rolling": 2, "broker": 3})
     # Long enough for a machine on which a start is slow: who is back in time keeps its partitions.
-    settings = {"HEADRACE_SESSION_TIMEOUT_S": "20"}
+    settings = {"HEADRACE_SESSION_TIMEOUT_S": "60"}
     async with open_world(tmp_path, dice=random.Random(SEED), settings=settings) as world:
         await _survive(world, cycles)
 
