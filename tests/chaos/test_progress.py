@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tests.chaos.fates import FATES, Cycle
 from tests.chaos.progress import ProgressFile, Tally, percentile
+from tests.chaos.world import moved
 
 
 def test_a_run_goes_on_with_its_own_seed_where_the_last_checked_stretch_ended(tmp_path: Path) -> None:
@@ -30,3 +31,11 @@ def test_cycles_of_one_number_differ_by_kind_and_seed_and_by_nothing_else() -> N
     dice = {Cycle(name, 3, seed).dice().random() for name in FATES for seed in (1, 2)}
     assert len(dice) == 2 * len(FATES)
     assert Cycle("kill", 3, 1).dice().random() == Cycle("kill", 3, 1).dice().random()
+
+
+def test_a_partition_that_goes_to_another_worker_and_comes_back_has_moved_twice() -> None:
+    both = frozenset({0, 1})
+    # In generation 3 partition 1 is on its way: it belongs to nobody.
+    told = {"w0": [(1, both), (3, frozenset({0})), (4, both)], "w1": [(2, both), (3, frozenset[int]())]}
+    assert moved({"w0": told["w0"][:1], "w1": []}) == 0
+    assert moved(told) == 4

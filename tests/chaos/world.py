@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -116,8 +117,9 @@ class World:
 
     @property
     def moves(self) -> int:
-        """How many partitions were given to a worker, since the first one was started."""
-        return sum(gained(worker) for worker in self.crew)
+        """How many partitions came to another worker so far, by what the workers told."""
+        told = {worker.instance: shares_told(worker.lines) for worker in self.crew}
+        return moved(told)
 
     # --- what is compared
 
@@ -152,9 +154,19 @@ class World:
             assert await self._row(worker, f"/sights/{key}", Sight) == sight, (worker.instance, key)
 
     async def _row(self, worker: Worker, path: str, kind: type[Row]) -> Row:
-        answer = await worker.get(self.client, path)
+        """The row as this worker answers it; one that is busy may say 503 first."""
+        async with asyncio.timeout(_SETTLE_TIMEOUT_S):
+            while (answer := await self._answer(worker, path)) is None:
+                await breath()
         assert answer.status_code == 200, (worker.instance, path, answer.status_code, answer.text)
         return msgspec.json.decode(answer.content, type=kind)
+
+    async def _answer(self, worker: Worker, path: str) -> httpx.Response | None:
+        try:
+            answer = await worker.get(self.client, path)
+        except httpx.TransportError:
+            return None
+        return None if answer.status_code == 503 else answer
 
 
 async def _verify(worker: Worker) -> list[dict[str, Any]]:
@@ -173,13 +185,17 @@ def generation(worker: Worker) -> int:
     return told[-1][0] if told else -1
 
 
-def gained(worker: Worker) -> int:
-    """How many partitions a worker got over all its lives, those that it kept left out."""
-    owned: frozenset[int] = frozenset()
+def moved(told: Mapping[str, Sequence[tuple[int, frozenset[int]]]]) -> int:
+    """How often a partition came to another worker.
+
+    Shape: by worker each generation that it told of, and the partitions it owned in it.
+    """
     count = 0
-    for _, partitions in shares_told(worker.lines):
-        count += len(partitions - owned)
-        owned = partitions
+    owners: dict[int, str] = {}
+    shares = [(number, worker, owned) for worker, each in told.items() for number, owned in each]
+    for _, worker, owned in sorted(shares, key=itemgetter(0)):
+        count += sum(owners.get(partition, worker) != worker for partition in owned)
+        owners.update(dict.fromkeys(owned, worker))
     return count
 
 
