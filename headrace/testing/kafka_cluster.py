@@ -32,6 +32,7 @@ transaction.abort.timed.out.transaction.cleanup.interval.ms=500
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=500
 broker.session.timeout.ms=3000
+initial.broker.registration.timeout.ms=180000
 broker.heartbeat.interval.ms=500
 replica.lag.time.max.ms=5000
 auto.create.topics.enable=false
