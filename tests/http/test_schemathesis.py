@@ -31,6 +31,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from headrace.events.key import key_codec
+from headrace.events.token import Token
 from tests.http.bazaar import KEYS
 from tests.http.elsewhere import Elsewhere, bazaar_elsewhere
 from tests.service import quick
@@ -137,11 +138,15 @@ class Examination:
             }
             if at["cursor"] and "cursor" in names:
                 case.query["cursor"] = at["cursor"]
-        levels = [
+        if case.operation.path == "/purchases":
+            case.body, case.media_type = {"type": "Counted", "n": chance.randrange(4)}, "application/json"
+        foreign = Token.parse(self.token)._replace(cluster=b"else").text()
+        levels: list[dict[str, str]] = [
             {},
             {"Headrace-Position": self.token},
             {"Headrace-Consistency": "latest"},
             {"Prefer": "wait=0"},
+            {"Headrace-Position": foreign},
         ]
         for name in ("Headrace-Position", "Headrace-Consistency", "Prefer"):
             case.headers.pop(name, None)

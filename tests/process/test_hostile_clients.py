@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from statistics import median
 from urllib.parse import quote
 
 import pytest
@@ -20,8 +21,8 @@ CONNECTIONS = 500
 ASKED = 200
 """Requests of the good client before each attack, and beside it."""
 DRIP_EVERY = 5
-FLOOR_S = 0.25
-"""A p99 below this is taken for good on a machine that is busy with something else."""
+FLOOR_S, MEDIAN_FLOOR_S = 1.0, 0.05
+"""Below these a p99 and a median are taken for good: the machine may be busy with something else."""
 RSS_BYTES_MAX = 50 * 1024 * 1024
 GOOD = b"GET /seats/somebody HTTP/1.1\r\nHost: x\r\n\r\n"
 NO_HTTPTOOLS = "import sys\nsys.modules['httptools'] = None\n"
@@ -154,7 +155,7 @@ async def test_bad_connections_cost_the_good_client_and_the_memory_little(
     parser: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     alone: list[float] = []
-    found: list[tuple[str, float, int]] = []
+    found: list[tuple[str, list[float], int]] = []
     async with hall(parser, tmp_path) as worker, AsyncExitStack() as stack:
         attackers = Attackers(worker)
         stack.push_async_callback(attackers.close)
@@ -166,14 +167,15 @@ async def test_bad_connections_cost_the_good_client_and_the_memory_little(
             await attack(attackers)
             took = await good_requests(worker, attackers)
             await attackers.close()
-            found.append((attack.__name__, p99(took), memory_bytes(worker, "VmHWM") - before_bytes))
+            found.append((attack.__name__, took, memory_bytes(worker, "VmHWM") - before_bytes))
     with capsys.disabled():
         sys.stdout.write(f"\n{parser}: the good client's p99 is {p99(alone) * 1e3:.1f} ms alone")
-        for name, took_s, grown_bytes in found:
-            sys.stdout.write(f"; {name} {took_s * 1e3:.1f} ms, {grown_bytes / 2**20:+.1f} MiB")
+        for name, took, grown_bytes in found:
+            sys.stdout.write(f"; {name} {p99(took) * 1e3:.1f} ms, {grown_bytes / 2**20:+.1f} MiB")
         sys.stdout.write("\n")
-    for name, took_s, grown_bytes in found:
-        assert took_s <= max(2 * p99(alone), FLOOR_S), name
+    for name, took, grown_bytes in found:
+        assert p99(took) <= max(2 * p99(alone), FLOOR_S), name
+        assert median(took) <= max(2 * median(alone), MEDIAN_FLOOR_S), name
         assert grown_bytes <= RSS_BYTES_MAX, name
 
 
