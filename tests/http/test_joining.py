@@ -97,10 +97,8 @@ class Recorder(JoiningTransport):
 
 @pytest.mark.parametrize("parser", ["httptools", "h11"])
 async def test_a_worker_answers_a_read_in_one_write(parser: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    bounds = Bounds(65_536, 10.0, 10.0, 100)
-    chosen: type[asyncio.Protocol] = (
-        bounded_httptools(bounds) if parser == "httptools" else bounded_h11(bounds)
-    )
+    bounds = Bounds(head_bytes_max=65_536, head_timeout_s=10.0, send_timeout_s=10.0, connections_max=100)
+    chosen = bounded_httptools(bounds) if parser == "httptools" else bounded_h11(bounds)
 
     class Recorded(chosen):  # type: ignore[misc, valid-type]
         def connection_made(self, transport: asyncio.Transport) -> None:
