@@ -83,6 +83,11 @@ class Examination:
             self.broken.append(f"{case.method} {answer.request.url} -> {answer.status_code}: {said}")
         self._remember(case, answer)
 
+    def told(self) -> str:
+        """What was seen so far."""
+        shown = " ".join(f"{status}:{count}" for status, count in sorted(self.statuses.items()))
+        return f"{self.sent} requests, {len(self.broken)} answered otherwise than described; {shown}"
+
     def _check_tuples(self, case: Case, answer: Any) -> None:
         """Hold pages of tuples to the schema itself, which the tool cannot read."""
         path = case.operation.path
@@ -205,10 +210,9 @@ def test_every_answer_is_as_the_description_says(capsys: pytest.CaptureFixture[s
 
             it.drawn(seed, min(PER_SEED, (CASES - it.sent + 1) // 2), both)
             seed += 1
+            with capsys.disabled():
+                sys.stdout.write(f"\n{enumerated} requests enumerated, {seed} seeds drawn: {it.told()}")
         it.client.close()
-    shown = " ".join(f"{status}:{count}" for status, count in sorted(it.statuses.items()))
-    with capsys.disabled():
-        sys.stdout.write(f"\n{it.sent} requests, {enumerated} enumerated, {seed} seeds: {shown}\n")
     assert it.broken[:10] == [], f"{len(it.broken)} of {it.sent}"
     assert set(it.statuses) >= REACHED
     assert it.sent >= CASES
