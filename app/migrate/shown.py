@@ -92,7 +92,7 @@ def _parts(status: Status) -> Iterator[tuple[str, str]]:
     yield "outbox/shown\topacity", "1" if publishes else "0"
     yield "checkout/title", "checkout"
     yield "promotions/title", "promotions"
-    yield "old/title", "loyalty, as it was"
+    yield "old/title", "old loyalty"
     yield "checkout/note", "with an outbox" if publishes else "writes all tables"
     redeems = status.stage.publishes_redemptions
     yield "promotions/note", "with an outbox" if redeems else "writes all tables"
