@@ -10,6 +10,7 @@ import httpx
 
 from app.client import NoAnswer
 
+_TIMEOUT_S = 30.0
 _METRIC = "headrace_database_statements_total"
 
 
@@ -43,7 +44,7 @@ class Meter:
 
     def __init__(self) -> None:
         self.sources: Sequence[Source] = ()
-        self._http = httpx.AsyncClient(timeout=5.0)
+        self._http = httpx.AsyncClient(timeout=_TIMEOUT_S)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -159,6 +159,7 @@ class Migration:
         self._step("Reads move back to the database, and loyalty restarts without one")
         await self._move_reads(Side.DATABASE)
         await self._check(checks, "reads back at the database")
+        await self._read_shadows()
         await asyncio.to_thread(chain.replace, chain.own, chain.alone)
         await asyncio.to_thread(await_ready, [chain.alone], crossing.PATIENCE_S)
         self._scene.meter.sources = chain.sources
