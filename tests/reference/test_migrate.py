@@ -14,6 +14,7 @@ SHARE = 0.02
 TIMEOUT_S = 600.0
 
 
+@pytest.mark.timeout(TIMEOUT_S + 30)
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_loyalty_leaves_the_database_and_every_household_and_every_read_is_right(database: str) -> None:
     if database == "postgresql":
