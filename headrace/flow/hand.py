@@ -177,8 +177,6 @@ class Hand:
             )
         assert self._unit is not None
         envelope = run.output_envelope(self._stamp(run))
-        if self._is_muted(run):
-            return Sent(envelope.event_id)
         place = self._unit.outbox.add(
             topic,
             envelope,
@@ -190,6 +188,10 @@ class Hand:
             keyless_partition=self.partition,
             timestamp_ms=timestamp_ms,
         )
+        if self._is_muted(run):
+            # Only now: what was refused when it was first sent must be refused again.
+            self._unit.outbox.take_back(place)
+            return Sent(envelope.event_id)
         if self._journal is not None:
             self._journal.sent(place)
         self._unit.of(run.agent.name).sent += 1

@@ -1,6 +1,6 @@
 """The cluster of a harness: it remembers all that was ever committed, and by which unit of work."""
 
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -75,6 +75,11 @@ class Journal(SimulatedCluster):
     ) -> Mapping[TopicPartition, int]:
         """Append all of it or nothing, and remember it."""
         behind = super().commit(transactional_id, epoch, appends)
+        self.note_records(appends, behind)
+        return behind
+
+    def note_records(self, appends: Sequence[Append], behind: Mapping[TopicPartition, int]) -> None:
+        """Remember what was just committed, which ends at these offsets."""
         by_place: dict[TopicPartition, list[Outgoing]] = {}
         for topic, number, records in appends:
             by_place.setdefault(TopicPartition(topic, number), []).extend(records)
@@ -83,9 +88,8 @@ class Journal(SimulatedCluster):
             for offset, (key, value, headers, timestamp_ms) in enumerate(
                 outgoing, behind[place] - len(outgoing)
             ):
-                kept.append(Record(offset, timestamp_ms, key, value, headers))
+                insort(kept, Record(offset, timestamp_ms, key, value, headers), key=_offset)
                 self._note_output(place, offset, headers)
-        return behind
 
     def _note_output(self, place: TopicPartition, offset: int, headers: Headers) -> None:
         if not any(name == "hr" or name == "ce_id" for name, _ in headers):

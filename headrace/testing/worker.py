@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import Mapping
+from contextvars import Context, copy_context
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,10 @@ class Worker:
             settings=self.settings,
         )
 
+    def new_context(self) -> Context:
+        """The context of one life: whatever the worker starts inherits it."""
+        return copy_context()
+
     def new_log(self) -> LinkedLog:
         """The log as one life of the worker reaches it."""
         return LinkedLog(Link(self.journal, self.fate, self.lookups))
@@ -107,7 +112,9 @@ class Worker:
         self.runtime = self._new_runtime()
         self.struck = asyncio.Event()
         self.fate.on_death = self._die
-        self._run = asyncio.create_task(self.runtime.run(), name=f"worker {self.instance}")
+        self._run = asyncio.create_task(
+            self.runtime.run(), name=f"worker {self.instance}", context=self.new_context()
+        )
         self.is_running = True
         self.lives += 1
 

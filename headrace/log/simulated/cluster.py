@@ -2,7 +2,8 @@
 
 Nothing here depends on time, threads or chance: the same calls in the same order give the same
 offsets and ids. Offsets are used up by transaction markers as Kafka's are, so that whoever counts
-records instead of following `offset_next` is found out.
+records instead of following `offset_next` is found out. A transaction may also be appended to step by
+step and be left open (`transaction`): nobody reads beyond where it begins until it is ended.
 """
 
 import asyncio
@@ -31,8 +32,15 @@ class Partition:
         self.keys: list[bytes | None] = []
         self.values: list[bytes | None] = []
         self.headers: list[Headers] = []
+        self.open: list[int] = []
+        """Where transactions begin that are not ended yet."""
         self.followers: dict[asyncio.Event, None] = {}
         """Set by everything that moves the end, in the order they came: a set would shuffle it."""
+
+    @property
+    def stable(self) -> int:
+        """Up to where it can be read: to its end, or to where the first open transaction begins."""
+        return min(self.open, default=self.end)
 
     def append(self, records: Sequence[Outgoing]) -> int:
         """Add records and the marker that commits them; the result is the offset after the last record."""
@@ -46,6 +54,23 @@ class Partition:
         behind = self.end
         self.mark()
         return behind
+
+    def reserve(self, records: int) -> int:
+        """Use up so many offsets for records of a transaction that is open; the first of them."""
+        start = self.end
+        self.open.append(start)
+        self.end += records
+        return start
+
+    def end_open(self, start: int, records: Sequence[Outgoing]) -> None:
+        """End what was reserved there: with its records, or without any if it is aborted."""
+        self.open.remove(start)
+        at = bisect_left(self.offsets, start)
+        self.offsets[at:at] = range(start, start + len(records))
+        self.timestamps_ms[at:at] = [record[3] for record in records]
+        self.keys[at:at] = [record[0] for record in records]
+        self.values[at:at] = [record[1] for record in records]
+        self.headers[at:at] = [tuple(record[2]) for record in records]
 
     def mark(self) -> None:
         """Add a marker: an offset without a record."""
@@ -85,6 +110,7 @@ class SimulatedCluster:
         self.groups: dict[str, Group] = {}
         self.lag: dict[str, dict[TopicPartition, int]] = {}
         self._epochs: dict[str, int] = {}
+        self._open: dict[str, Transaction] = {}
         self._topics_made = 0
 
     async def hop(self) -> None:
@@ -162,10 +188,13 @@ class SimulatedCluster:
     def range(self, place: TopicPartition) -> OffsetRange:
         """What a partition holds; a transaction is never half in it. Raises: TopicMismatch."""
         partition = self.partition(place)
-        return OffsetRange(partition.start, partition.end, partition.end)
+        return OffsetRange(partition.start, partition.end, partition.stable)
 
     def begin_epoch(self, transactional_id: str) -> int:
-        """The next epoch of an id: every commit under an older one is refused from here on."""
+        """The next epoch of an id: every commit under an older one is refused, one that is open is aborted."""
+        open_one = self._open.get(transactional_id)
+        if open_one is not None:
+            open_one.abort()
         self._epochs[transactional_id] = self._epochs.get(transactional_id, 0) + 1
         return self._epochs[transactional_id]
 
@@ -173,24 +202,39 @@ class SimulatedCluster:
         self, transactional_id: str, epoch: int, appends: Sequence[Append]
     ) -> Mapping[TopicPartition, int]:
         """Append all of it or nothing. Raises: Fenced, RecordTooLarge, RecordRefused."""
-        if self._epochs[transactional_id] != epoch:
-            raise Fenced(f"another holder of {transactional_id!r} has taken over")
+        self.check_epoch(transactional_id, epoch)
         records: dict[TopicPartition, list[Outgoing]] = {}
         for append in appends:
-            self._check(append)
+            self.check(append)
             records.setdefault(TopicPartition(append.topic, append.partition), []).extend(append.records)
         return {place: self.partition(place).append(records[place]) for place in records}
+
+    def transaction(self, transactional_id: str, epoch: int) -> "Transaction":
+        """A transaction that is appended to and ended step by step. Raises: Fenced."""
+        self.check_epoch(transactional_id, epoch)
+        begun = self._open[transactional_id] = Transaction(self, transactional_id, epoch)
+        return begun
+
+    def check_epoch(self, transactional_id: str, epoch: int) -> None:
+        """Raises: Fenced for an epoch that is over."""
+        if self._epochs[transactional_id] != epoch:
+            raise Fenced(f"another holder of {transactional_id!r} has taken over")
+
+    def forget(self, transactional_id: str) -> None:
+        """The open transaction of an id is ended."""
+        del self._open[transactional_id]
 
     def ends_behind(self, appends: Sequence[Append]) -> Mapping[TopicPartition, int]:
         """Where each partition would end behind these records. Raises: RecordTooLarge, RecordRefused."""
         ends: dict[TopicPartition, int] = {}
         for append in appends:
-            self._check(append)
+            self.check(append)
             place = TopicPartition(append.topic, append.partition)
             ends[place] = ends.get(place, self.partition(place).end) + len(append.records)
         return ends
 
-    def _check(self, append: Append) -> None:
+    def check(self, append: Append) -> None:
+        """Raises: RecordTooLarge, RecordRefused."""
         topic = self.topics.get(append.topic)
         at = TopicPartition(append.topic, append.partition)
         if topic is None or not 0 <= append.partition < topic.info.partitions:
@@ -204,6 +248,53 @@ class SimulatedCluster:
                 raise RecordTooLarge(
                     f"a record of {size} bytes is above the limit of {limit}", **at._asdict()
                 )
+
+
+class Transaction:
+    """A transaction between its beginning and its end; its offsets are used up, whatever becomes of it."""
+
+    def __init__(self, cluster: SimulatedCluster, transactional_id: str, epoch: int) -> None:
+        self.appends: list[Append] = []
+        self._cluster = cluster
+        self._id = transactional_id
+        self._epoch = epoch
+        self._parts: list[tuple[TopicPartition, Partition, int, Sequence[Outgoing]]] = []
+        self._is_open = True
+
+    def append(self, append: Append) -> None:
+        """Append records, which nobody reads before `commit`. Raises: Fenced, RecordTooLarge, RecordRefused."""
+        self._cluster.check_epoch(self._id, self._epoch)
+        self._cluster.check(append)
+        place = TopicPartition(append.topic, append.partition)
+        partition = self._cluster.partition(place)
+        self._parts.append((place, partition, partition.reserve(len(append.records)), append.records))
+        self.appends.append(append)
+
+    @property
+    def ends(self) -> Mapping[TopicPartition, int]:
+        """Where each partition ends behind what was appended."""
+        return {place: start + len(records) for place, _, start, records in self._parts}
+
+    def commit(self) -> Mapping[TopicPartition, int]:
+        """Let everybody read it; the next offset behind it in each partition. Raises: Fenced."""
+        self._cluster.check_epoch(self._id, self._epoch)
+        if not self._is_open:
+            raise Fenced(f"the transaction of {self._id!r} was aborted meanwhile")
+        self._end(is_committed=True)
+        return self.ends
+
+    def abort(self) -> None:
+        """Let nobody ever read it; nothing happens when it is ended."""
+        if self._is_open:
+            self._end(is_committed=False)
+
+    def _end(self, *, is_committed: bool) -> None:
+        self._is_open = False
+        self._cluster.forget(self._id)
+        for _, partition, start, records in self._parts:
+            partition.end_open(start, records if is_committed else ())
+        for partition in dict.fromkeys(partition for _, partition, _, _ in self._parts):
+            partition.mark()
 
 
 def record_bytes(key: bytes | None, value: bytes | None, headers: Headers) -> int:

@@ -59,12 +59,13 @@ class SimulatedReader:
             self._check(place, partition)
             if place in self._paused:
                 continue
-            if self._positions[place] == partition.end or records_max <= 0 or (chunks and bytes_max <= 0):
+            if self._positions[place] >= partition.stable or records_max <= 0 or (chunks and bytes_max <= 0):
                 continue
             begin = bisect_left(partition.offsets, self._positions[place])
-            count, size = _fit(partition, begin, records_max, bytes_max, is_first=not chunks)
-            if count or begin == len(partition.offsets):
-                chunks.append(self._chunk(place, partition, begin, begin + count))
+            end = bisect_left(partition.offsets, partition.stable)
+            count, size = _fit(partition, begin, min(records_max, end - begin), bytes_max, is_first=not chunks)
+            if count or begin == end:
+                chunks.append(self._chunk(place, partition, begin, begin + count, is_last=begin + count == end))
                 records_max -= count
                 bytes_max -= size
         return chunks
@@ -82,9 +83,10 @@ class SimulatedReader:
                 offset=position,
             )
 
-    def _chunk(self, place: TopicPartition, partition: Partition, begin: int, end: int) -> Chunk:
-        is_last = end == len(partition.offsets)
-        offset_next = partition.end if is_last else partition.offsets[end]
+    def _chunk(
+        self, place: TopicPartition, partition: Partition, begin: int, end: int, *, is_last: bool
+    ) -> Chunk:
+        offset_next = partition.stable if is_last else partition.offsets[end]
         self._positions[place] = offset_next
         return Chunk(
             place.topic,

@@ -1,0 +1,253 @@
+"""The log of a world: slow by chance, and each transaction goes step by step and may end in the dark."""
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from enum import Enum
+from random import Random
+
+from headrace.errors import CommitUnknown, Fenced, LogError, RecordRefused, Unavailable
+from headrace.events.position import TopicPartition
+from headrace.log.port import Append, Chunk, Closing, Reader, Writer
+from headrace.log.simulated.cluster import Transaction
+from headrace.testing.journal import Journal, is_unit
+from headrace.testing.link import Inputs, Link, LinkedLog, LinkedReader
+from headrace.testing.lookups import Lookups
+from tests.simulation.worlds.app import ID
+from tests.simulation.worlds.events import REFUSED_BY_LOG
+from tests.simulation.worlds.model import Model
+from tests.simulation.worlds.steps import Step, StepFate
+
+TIMEOUT_S = 4.0
+"""After this long a transaction that nobody ends is aborted."""
+_LATE_S = (0.3, 3.0)
+
+
+class Outcome(Enum):
+    """What becomes of the end of a transaction."""
+
+    WELL = "well"
+    LOST = "lost before anything is appended"
+    ABORTED = "its end is lost"
+    COMMITTED = "its answer is lost"
+    LATE = "its end arrives late"
+    SLOW = "its answer is slow"
+
+
+class Ledger(Journal):
+    """All that was ever committed, held against the model unit by unit."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__("world")
+        self.model = model
+
+
+class WorldLink(Link):
+    """The way of one life of a worker to the log."""
+
+    fate: StepFate
+
+    def __init__(self, ledger: Ledger, fate: StepFate, lookups: Lookups, rng: Random, pace: float) -> None:
+        super().__init__(ledger, fate, lookups)
+        self.ledger = ledger
+        self.outcomes: list[Outcome] = []
+        """What becomes of the next transactions, one after the other."""
+        self._rng = rng
+        self._pace = pace
+
+    async def hop(self) -> None:
+        """One way to the log or back: slow now and then, cut off, never for the dead."""
+        await self.fate.going.wait()
+        await self.fate.until_buried()
+        if self.fate.calls_left is not None:
+            self.fate.calls_left -= 1
+            if self.fate.calls_left < 0:
+                await asyncio.sleep(0.02)
+                raise Unavailable("the network is cut")
+        await self.wait()
+        await self.fate.going.wait()
+        await self.fate.until_buried()
+
+    async def wait(self) -> None:
+        """Take as long as it takes."""
+        dice = self._rng.random()
+        if dice < self._pace:
+            await asyncio.sleep(self._rng.random() * (0.3 if dice < self._pace / 8 else 0.02))
+        else:
+            await asyncio.sleep(0)
+
+    def note(self, appends: Sequence[Append], behind: Mapping[TopicPartition, int]) -> None:
+        """Note what was just committed; a unit is held against what its events make."""
+        self.ledger.note_records(appends, behind)
+        if is_unit(appends):
+            changelog = TopicPartition(appends[0].topic, appends[0].partition)
+            found = dict(self._lookups.committed(changelog, self.ledger.inputs_of(appends[0])))
+            self.ledger.model.take_unit(appends, found, self.ledger)
+
+
+class WorldLog(LinkedLog):
+    """The log of one life of a worker."""
+
+    _link: WorldLink
+
+    async def reader(self, positions: Mapping[TopicPartition, int]) -> Reader:
+        """A reader; each of a task's inputs comes to the step where it has fetched."""
+        await self._link.hop()
+        return WorldReader(self._link, positions)
+
+    async def writer(self, transactional_id: str) -> Writer:
+        """A writer; older ones are fenced, and what they left open is aborted."""
+        await self._link.hop()
+        writer = StagedWriter(self._link, transactional_id)
+        if transactional_id.rpartition("-")[0] in (f"{ID}-main", f"{ID}-archive", f"{ID}-rates"):
+            await self._link.fate.stand_at(Step.FENCED)
+        await self._link.hop()
+        return writer
+
+
+class WorldReader(LinkedReader):
+    """Reads as slowly as the link is."""
+
+    def __init__(self, link: WorldLink, positions: Mapping[TopicPartition, int]) -> None:
+        super().__init__(link, positions)
+        self._way = link
+        names = Inputs.of(positions).topics
+        self._is_of_task = "orders" in names or "notes" in names or "ratings" in names
+
+    async def fetch(self, *, records_max: int, bytes_max: int) -> Sequence[Chunk]:
+        """What has arrived since the last fetch; nothing of it is lost to a cancel."""
+        if not self._fetched:
+            self._fetched = await super(LinkedReader, self).fetch(
+                records_max=records_max, bytes_max=bytes_max
+            )
+        if self._is_of_task:
+            await self._way.fate.stand_at(Step.FETCHED)
+        fetched, self._fetched = self._fetched, ()
+        return fetched
+
+    def pause(self, places: Collection[TopicPartition]) -> None:
+        """Give out nothing of these."""
+        super().pause(places)
+
+
+class StagedWriter:
+    """The holder of a transactional id, whose transactions go step by step (log.port.Writer)."""
+
+    def __init__(self, link: WorldLink, transactional_id: str) -> None:
+        self._link = link
+        self._id = transactional_id
+        self._epoch = link.begin_epoch(transactional_id)
+        self._is_usable = True
+
+    async def commit(
+        self, appends: Sequence[Append], closing: Closing | None = None
+    ) -> Mapping[TopicPartition, int]:
+        """Append all of it in one transaction; see the port."""
+        if not self._is_usable:
+            raise LogError(f"the writer {self._id!r} has failed or was closed", hint="Take a new one.")
+        self._is_usable = False
+        outcome = self._link.outcomes.pop(0) if self._link.outcomes else Outcome.WELL
+        steps = _Steps(self._link.fate, appends, closing)
+        await steps.stand_at(Step.BEGIN)
+        await self._link.hop()
+        if outcome is Outcome.LOST:
+            raise Unavailable("the connection was lost before anything was appended")
+        transaction = self._begin(appends)
+        await self._append(transaction, appends, closing, steps)
+        await steps.stand_at(Step.APPENDED)
+        await self._link.hop()
+        offsets = await self._end(transaction, outcome, steps)
+        await steps.stand_at(Step.COMMITTED)
+        await self._link.hop()
+        if outcome is Outcome.SLOW:
+            await asyncio.sleep(1.0)
+            await self._link.hop()
+        await steps.stand_at(Step.TOLD)
+        self._is_usable = True
+        return offsets
+
+    def _begin(self, appends: Sequence[Append]) -> Transaction:
+        for append in appends:
+            self._link.ledger.check(append)
+            if any(REFUSED_BY_LOG.encode() in (record[1] or b"") for record in append.records):
+                if append.topic == "audit":
+                    raise RecordRefused("the log does not take this", topic=append.topic)
+        transaction = self._link.ledger.transaction(self._id, self._epoch)
+        # As a broker does with one whose owner is gone.
+        asyncio.get_running_loop().call_later(TIMEOUT_S, transaction.abort)
+        return transaction
+
+    async def _append(
+        self,
+        transaction: Transaction,
+        appends: Sequence[Append],
+        closing: Closing | None,
+        steps: "_Steps",
+    ) -> None:
+        for index, append in enumerate(_merged(appends)):
+            if index == 1:
+                await steps.stand_at(Step.PARTLY)
+            if index:
+                await self._link.hop()
+            transaction.append(append)
+        if closing is not None:
+            last = closing.records(transaction.ends)
+            transaction.append(Append(closing.topic, closing.partition, last))
+
+    async def _end(
+        self, transaction: Transaction, outcome: Outcome, steps: "_Steps"
+    ) -> Mapping[TopicPartition, int]:
+        if outcome is Outcome.ABORTED:
+            transaction.abort()
+            await steps.stand_at(Step.UNKNOWN_ABORTED)
+            raise CommitUnknown("the end of the transaction was not answered")
+        if outcome is Outcome.LATE:
+            late_s = self._link._rng.uniform(*_LATE_S)
+            asyncio.get_running_loop().call_later(late_s, self._end_late, transaction)
+            await steps.stand_at(Step.UNKNOWN_ABORTED)
+            raise CommitUnknown("the end of the transaction is not answered yet")
+        offsets = self._committed(transaction)
+        if outcome is Outcome.COMMITTED:
+            await steps.stand_at(Step.UNKNOWN_COMMITTED)
+            raise CommitUnknown("the end of the transaction was committed, and not answered")
+        return offsets
+
+    def _committed(self, transaction: Transaction) -> Mapping[TopicPartition, int]:
+        offsets = transaction.commit()
+        self._link.note(transaction.appends, offsets)
+        return offsets
+
+    def _end_late(self, transaction: Transaction) -> None:
+        try:
+            self._committed(transaction)
+        except Fenced as fenced:
+            self._link.ledger.model.tell(f"late end of {self._id}: {fenced.what}")
+
+    async def close(self) -> None:
+        """Let go of the id."""
+        self._is_usable = False
+
+
+def _merged(appends: Sequence[Append]) -> Sequence[Append]:
+    """One append for each partition, in the order in which they come first."""
+    merged: dict[TopicPartition, list[object]] = {}
+    for topic, partition, records in appends:
+        merged.setdefault(TopicPartition(topic, partition), []).extend(records)
+    return [Append(*place, records) for place, records in merged.items()]  # type: ignore[arg-type]
+
+
+class _Steps:
+    """The steps of one transaction, by what it is for."""
+
+    def __init__(self, fate: StepFate, appends: Sequence[Append], closing: Closing | None) -> None:
+        self._fate = fate
+        self._is_unit = is_unit(appends)
+        self._is_request = closing is not None
+
+    async def stand_at(self, step: Step) -> None:
+        if self._is_unit:
+            await self._fate.stand_at(step)
+        else:
+            if self._is_request and step is Step.COMMITTED:
+                await self._fate.stand_at(Step.RECORDED)
+            await self._fate.going.wait()
+            await self._fate.until_buried()

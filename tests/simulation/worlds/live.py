@@ -1,0 +1,61 @@
+"""Living through the world of a seed, by itself in its loop."""
+
+import asyncio
+import gc
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+from headrace.flow import clearing, restore, settling, stream
+from headrace.flow.requests import desk
+from tests.simulation.worlds.loop import SeededLoop
+from tests.simulation.worlds.shape import Shape, draw
+from tests.simulation.worlds.steps import watched_seams
+from tests.simulation.worlds.world import Life, SimulatedWorld
+
+REPLAY = "SIMULATION_SEED={seed} pytest tests/simulation/worlds"
+_SLICED: tuple[ModuleType, ...] = (settling, restore, clearing, desk)
+
+
+def lived(seed: int, shape: Shape | None = None) -> Life:
+    """The life of a seed, from the first event to quiet. Raises: PromiseBroken and the like, with its story."""
+    drawn = shape or draw(seed)
+
+    async def live() -> Life:
+        return await SimulatedWorld(drawn).live()
+
+    with _by_itself(drawn), asyncio.Runner(loop_factory=lambda: SeededLoop(seed)) as runner:
+        try:
+            return runner.run(live())
+        except BaseException as error:
+            error.add_note(f"live through it again: {REPLAY.format(seed=seed)}")
+            raise
+
+
+@contextmanager
+def _by_itself(shape: Shape) -> Iterator[None]:
+    """Nothing depends on how fast this machine is, and what is written in slices comes in small ones."""
+    kept: list[tuple[Any, str, Any]] = [
+        (time, "perf_counter", time.perf_counter),
+        (stream, "SLICE_S", stream.SLICE_S),
+        *((module, "APPLY_ROWS_MAX", module.APPLY_ROWS_MAX) for module in _SLICED),
+    ]
+    was_collecting, level = gc.isenabled(), logging.root.manager.disable
+    gc.disable()
+    logging.disable(logging.CRITICAL)
+    try:
+        time.perf_counter = lambda: 0.0
+        stream.SLICE_S = float("inf")
+        for module in _SLICED:
+            setattr(module, "APPLY_ROWS_MAX", shape.slice_rows)
+        with watched_seams():
+            yield
+    finally:
+        for owner, name, value in kept:
+            setattr(owner, name, value)
+        logging.disable(level)
+        if was_collecting:
+            gc.enable()

@@ -1,0 +1,61 @@
+"""A reset in a world: it may die at any of its steps, and whoever comes next finishes it."""
+
+import asyncio
+from random import Random
+from typing import TYPE_CHECKING
+
+from headrace.errors import HeadraceError
+from headrace.events.position import TopicPartition
+from headrace.flow.reset import refuse_loss, reset_task
+from headrace.cli.layout import find_layout
+from headrace.testing.lookups import Lookups
+from tests.simulation.worlds.cluster import WorldLink, WorldLog
+from tests.simulation.worlds.steps import Step, StepFate
+
+if TYPE_CHECKING:
+    from tests.simulation.worlds.world import SimulatedWorld
+
+_STEPS = (Step.RESET_FENCED, Step.RESET_BEGUN, Step.RESET_CLEARING)
+
+
+class ResetFate(StepFate):
+    """That of the command: its steps are those of a unit, under other names."""
+
+    def come_to(self, step: Step) -> None:
+        """Note that the command is at a step of its own."""
+        names = {Step.FENCED: Step.RESET_FENCED, Step.TOLD: self._told()}
+        super().come_to(names.get(step, step))
+
+    def _told(self) -> Step:
+        self.units += 1
+        return Step.RESET_BEGUN if self.units == 1 else Step.RESET_CLEARING
+
+    units = 0
+
+
+async def reset_main(world: "SimulatedWorld", rng: Random) -> None:
+    """Reset the main group, partition after partition; the app has no worker meanwhile."""
+    for partition in range(world.shape.partitions):
+        fate = ResetFate(world.hits, lambda what: world.tell(f"reset {what}"))
+        link = WorldLink(world.ledger, fate, Lookups(), rng, world.shape.pace)
+        log = WorldLog(link)
+        layout = await find_layout(log, world.shop.app.declarations)
+        group = layout.groups.get("main")
+        if group is None or not all(name in world.ledger.topics for name in (group.changelog, *group.inputs)):
+            return
+        try:
+            await refuse_loss(log, group)
+        except HeadraceError:
+            return
+        if rng.random() < 0.7:
+            fate.arm_step(rng.choice(_STEPS), rng.choice((1, 1, 2)))
+        world.tell(f"main/{partition} is reset")
+        command = asyncio.create_task(
+            reset_task("shop", group, partition, log=log, clock=world.clock), name="reset"
+        )
+        fate.on_death = command.cancel
+        await asyncio.wait({command})
+        place = TopicPartition(group.changelog, partition)
+        world.tell(f"main/{partition} stands at unit {world.model.task(place).unit} after the reset")
+        if not command.cancelled() and (failure := command.exception()) is not None:
+            raise failure
