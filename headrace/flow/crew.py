@@ -54,6 +54,8 @@ class Crew:
         self._leaving: dict[TaskKey, asyncio.Task[None]] = {}
         self._given_up: dict[TaskKey, int] = {}
         """Generation in which a keeper found that its task is another worker's."""
+        self._fenced: set[TaskKey] = set()
+        """Tasks that others took over while they were leaving: ours again, they ask first whose they are."""
         self._was_assigned = asyncio.Event()
 
     async def follow(self) -> None:
@@ -140,7 +142,9 @@ class Crew:
             begin = self._posts[group].work_at(self._site, partition)
         else:
             begin = tasks_of(self._site, self._groups[group], partition)
-        keeper = Keeper(self._site, self._kept[group], partition, self._membership, begin)
+        kept, must_ask = self._kept[group], key in self._fenced
+        keeper = Keeper(self._site, kept, partition, self._membership, begin, must_ask=must_ask)
+        self._fenced.discard(key)
         self.keepers[key] = keeper
         task = self._tasks.create_task(keeper.run(), name=f"keeper {group}/{partition}")
         self._running[key] = task
@@ -161,6 +165,9 @@ class Crew:
             logger.warning("%s did not finish in time; its unit in hand is dropped", running.get_name())
             running.cancel()
             await asyncio.wait(late)
+        if keeper.was_fenced:
+            # Whoever fenced it may own it still: the assignment that gives it back can be an old one.
+            self._fenced.add(key)
         del self._leaving[key]
         self._reconcile()
 

@@ -63,7 +63,14 @@ class Keeper:
     """Runs a task until it is stopped; a recoverable failure closes it and takes it over again."""
 
     def __init__(
-        self, site: Worksite, group: Kept, partition: int, membership: Membership, begin: Begin
+        self,
+        site: Worksite,
+        group: Kept,
+        partition: int,
+        membership: Membership,
+        begin: Begin,
+        *,
+        must_ask: bool = False,
     ) -> None:
         self.group = group
         self.partition = partition
@@ -71,6 +78,10 @@ class Keeper:
         self.view = PartitionView(group.name, partition)
         self.given_up_in: int | None = None
         """The generation in which the group said that this task is another worker's."""
+        self.was_fenced = False
+        """Whether its last unit was refused, for another worker had taken the task over meanwhile."""
+        self._must_ask = must_ask
+        """Whether the group is to confirm the partition before the first take-over, too."""
         self._site = site
         self._membership = membership
         self._task: Work | None = None
@@ -92,6 +103,8 @@ class Keeper:
         """
         failures = 0
         try:
+            if self._must_ask and not await self._is_still_ours():
+                return
             while not self._stopping.is_set():
                 work_before = self._site.figures.work
                 try:
@@ -104,6 +117,7 @@ class Keeper:
                     if self._stopping.is_set() and isinstance(error, Fenced):
                         # Its new owner was faster than the unit in hand, which is handled there.
                         logger.info("Task %s/%s was taken over", self.group.name, self.partition)
+                        self.was_fenced = True
                         return
                     self._note(error)
                     # Progress since the last failure says that this is a new trouble.

@@ -33,7 +33,7 @@ class Doors:
         number = place.port - PORT_OF_FIRST
 
         def door() -> Application | None:
-            alive = (w for w in self._workers() if w.number == number and w.is_running)
+            alive = (w for w in self._workers() if w.number == number and w.is_listening)
             found = next(alive, None)
             return None if found is None else self.application(found)
 

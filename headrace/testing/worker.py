@@ -170,6 +170,11 @@ class Worker:
         self.fate.going.set()
 
     @property
+    def is_listening(self) -> bool:
+        """Whether its server would answer: it does once the worker has found its topics."""
+        return self.is_running and bool(self.runtime.catalog.topic_ids)
+
+    @property
     def is_standing(self) -> bool:
         """Whether it stands still."""
         return not self.fate.going.is_set()

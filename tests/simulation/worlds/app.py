@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -69,24 +70,33 @@ class ShopApp:
     def _declare_main(self) -> None:
         end = Retry(self.shape.retries, backoff_s=0.05) if self.shape.retries else DeadLetter()
 
+        # Partials: what the whiteboard reads of an agent's code ends there, and each start would read all this.
+        book, count, collect = partial(self._book), partial(self._count), partial(self._collect)
+
         @self.app.agent(self.orders, name="book", on_error=end)
-        async def book(orders: headrace.Stream[Order]) -> None:
+        async def booking(orders: headrace.Stream[Order]) -> None:
             async for order in orders:
-                await self._book(order)
+                await book(order)
 
         @self.app.agent(self.orders, name="count")
-        async def count(orders: headrace.Stream[Order]) -> None:
+        async def counting(orders: headrace.Stream[Order]) -> None:
             async for order in orders:
-                self.counts[order.account] += 1
-                self.totals[order.account] = sum(value for _, value in self.counts.items())
+                count(order)
 
         @self.app.agent(self.notes, name="collect")
-        async def collect(notes: headrace.Stream[Note]) -> None:
+        async def collecting(notes: headrace.Stream[Note]) -> None:
             async for note in notes:
-                self.tallies[note.account] += 1
-                self.mixes[note.account] = mixed(self.mixes[note.account], note.id)
-                told = Told(f"{note.id}t", note.account, self.tallies[note.account])
-                await self.audit.send(value=told, key=note.account)
+                await collect(note)
+
+    def _count(self, order: Order) -> None:
+        self.counts[order.account] += 1
+        self.totals[order.account] = sum(value for _, value in self.counts.items())
+
+    async def _collect(self, note: Note) -> None:
+        self.tallies[note.account] += 1
+        self.mixes[note.account] = mixed(self.mixes[note.account], note.id)
+        told = Told(f"{note.id}t", note.account, self.tallies[note.account])
+        await self.audit.send(value=told, key=note.account)
 
     async def _book(self, order: Order) -> None:
         account = order.account
@@ -151,19 +161,29 @@ class ShopApp:
     def _declare_archive(self) -> None:
         archived = self.app.Table("archived", key_type=int, default=int, group="archive")
 
+        def keep(note: Note) -> None:
+            archived[note.account] += 1
+
+        kept = partial(keep)
+
         @self.app.agent(self.notes, name="archive", group="archive")
-        async def archive(notes: headrace.Stream[Note]) -> None:
+        async def archiving(notes: headrace.Stream[Note]) -> None:
             async for note in notes:
-                archived[note.account] += 1
+                kept(note)
 
     def _declare_rates(self) -> None:
         ratings = self.app.topic("ratings", key_type=int, value_type=Rated, partitions=1)
         self.rates = self.app.GlobalTable("rates", key_type=int, default=int, group="rates")
 
+        def keep(rated: Rated) -> None:
+            self.rates[rated.kind] = rated.version
+
+        kept = partial(keep)
+
         @self.app.agent(ratings, name="rate", group="rates")
-        async def rate(ratings: headrace.Stream[Rated]) -> None:
+        async def rating(ratings: headrace.Stream[Rated]) -> None:
             async for rated in ratings:
-                self.rates[rated.kind] = rated.version
+                kept(rated)
 
     # --- HTTP
 
@@ -173,8 +193,13 @@ class ShopApp:
         if self.shape.has_rates:
             self.app.serve(self.rates, "/rates")
 
+        take = partial(self._take)
+
         @self.app.route("/orders", methods=["POST"])
-        async def take(request: Request) -> JSONResponse:
-            order: Any = msgspec.json.decode(await request.body(), type=Order)
-            await self.orders.send(value=order, key=order.account)
-            return JSONResponse({"id": order.id})
+        async def taking(request: Request) -> JSONResponse:
+            return await take(request)
+
+    async def _take(self, request: Request) -> JSONResponse:
+        order: Any = msgspec.json.decode(await request.body(), type=Order)
+        await self.orders.send(value=order, key=order.account)
+        return JSONResponse({"id": order.id})

@@ -7,7 +7,7 @@ from random import Random
 
 from headrace.errors import CommitUnknown, Fenced, LogError, RecordRefused, Unavailable
 from headrace.events.position import TopicPartition
-from headrace.log.port import Append, Chunk, Closing, Reader, Writer
+from headrace.log.port import Append, Assignment, Chunk, Closing, Member, Membership, Reader, Writer
 from headrace.log.simulated.cluster import Transaction
 from headrace.testing.journal import Journal, is_unit
 from headrace.testing.link import Inputs, Link, LinkedLog, LinkedReader
@@ -20,6 +20,9 @@ from tests.simulation.worlds.steps import Step, StepFate
 TIMEOUT_S = 4.0
 """After this long a transaction that nobody ends is aborted."""
 _LATE_S = (0.3, 3.0)
+_UNLUCKY = 0.15
+_NEWS_S = 0.9
+"""How late a worker may hear of a rebalance."""
 
 
 class Outcome(Enum):
@@ -51,6 +54,8 @@ class WorldLink(Link):
         self.ledger = ledger
         self.outcomes: list[Outcome] = []
         """What becomes of the next transactions, one after the other."""
+        self.unconfirmed: set[str] = set()
+        """Transactional ids that were fenced, and that the group has not confirmed to be this worker's since."""
         self._rng = rng
         self._pace = pace
 
@@ -75,6 +80,10 @@ class WorldLink(Link):
         else:
             await asyncio.sleep(0)
 
+    def is_unlucky(self) -> bool:
+        """Whether this one takes long."""
+        return self._rng.random() < _UNLUCKY
+
     def note(self, appends: Sequence[Append], behind: Mapping[TopicPartition, int]) -> None:
         """Note what was just committed; a unit is held against what its events make."""
         self.ledger.note_records(appends, behind)
@@ -97,11 +106,48 @@ class WorldLog(LinkedLog):
     async def writer(self, transactional_id: str) -> Writer:
         """A writer; older ones are fenced, and what they left open is aborted."""
         await self._link.hop()
+        if transactional_id in self._link.unconfirmed:
+            self._link.ledger.broken.append(
+                f"{transactional_id} was fenced, and is taken back without asking the group whose it is"
+            )
         writer = StagedWriter(self._link, transactional_id)
         if transactional_id.rpartition("-")[0] in (f"{ID}-main", f"{ID}-archive", f"{ID}-rates"):
             await self._link.fate.stand_at(Step.FENCED)
         await self._link.hop()
         return writer
+
+
+    async def join(self, member: Member) -> Membership:
+        """Become a worker of the app, who is to ask the group whenever it was fenced."""
+        return _AskedMembership(await super().join(member), self._link)
+
+
+class _AskedMembership:
+    """A membership that notes that it was asked (log.port.Membership)."""
+
+    def __init__(self, membership: Membership, link: WorldLink) -> None:
+        self._membership = membership
+        self._link = link
+
+    async def next(self, after: int) -> Assignment:
+        """The first assignment above this generation; now and then it has long been another one."""
+        assignment = await self._membership.next(after)
+        await self._link.wait()
+        if self._link.is_unlucky():
+            await asyncio.sleep(_NEWS_S)
+        self._link.unconfirmed.clear()
+        return assignment
+
+    async def confirm(self) -> Assignment:
+        """The assignment as the group has it now."""
+        await self._link.hop()
+        assignment = await self._membership.confirm()
+        self._link.unconfirmed.clear()
+        return assignment
+
+    async def close(self) -> None:
+        """Leave."""
+        await self._membership.close()
 
 
 class WorldReader(LinkedReader):
@@ -151,17 +197,24 @@ class StagedWriter:
         await self._link.hop()
         if outcome is Outcome.LOST:
             raise Unavailable("the connection was lost before anything was appended")
-        transaction = self._begin(appends)
-        await self._append(transaction, appends, closing, steps)
-        await steps.stand_at(Step.APPENDED)
-        await self._link.hop()
-        offsets = await self._end(transaction, outcome, steps)
+        try:
+            transaction = self._begin(appends)
+            await self._append(transaction, appends, closing, steps)
+            await steps.stand_at(Step.APPENDED)
+            await self._link.hop()
+            offsets = await self._end(transaction, outcome, steps)
+        except Fenced as fenced:
+            self._link.unconfirmed.add(self._id)
+            self._link.ledger.model.tell(f"{self._id} in epoch {self._epoch}: {fenced.what}")
+            raise
         await steps.stand_at(Step.COMMITTED)
         await self._link.hop()
         if outcome is Outcome.SLOW:
             await asyncio.sleep(1.0)
             await self._link.hop()
         await steps.stand_at(Step.TOLD)
+        if self._id == f"{ID}-outbox-0":
+            await self._link.fate.stand_at(Step.RELAYED)
         self._is_usable = True
         return offsets
 

@@ -36,6 +36,20 @@ def lived(seed: int, shape: Shape | None = None) -> Life:
 
 
 @contextmanager
+def uncollected() -> Iterator[None]:
+    """Collect no garbage meanwhile: with all of the modules in it, each collection costs as much as a world."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        gc.enable()
+        gc.collect()
+
+
+@contextmanager
 def _by_itself(shape: Shape) -> Iterator[None]:
     """Nothing depends on how fast this machine is, and what is written in slices comes in small ones."""
     kept: list[tuple[Any, str, Any]] = [
@@ -43,8 +57,7 @@ def _by_itself(shape: Shape) -> Iterator[None]:
         (stream, "SLICE_S", stream.SLICE_S),
         *((module, "APPLY_ROWS_MAX", module.APPLY_ROWS_MAX) for module in _SLICED),
     ]
-    was_collecting, level = gc.isenabled(), logging.root.manager.disable
-    gc.disable()
+    level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
         time.perf_counter = lambda: 0.0
@@ -57,5 +70,3 @@ def _by_itself(shape: Shape) -> Iterator[None]:
         for owner, name, value in kept:
             setattr(owner, name, value)
         logging.disable(level)
-        if was_collecting:
-            gc.enable()

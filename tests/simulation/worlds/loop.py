@@ -1,10 +1,15 @@
 """The loop of a simulated world: virtual time, and a seeded choice among the tasks that are ready."""
 
 from asyncio import Handle, Task
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
 from tests.simulation.jumping import JumpingLoop
+
+
+_LOOKED_AT = 0.15
+"""So often somebody looks between two turns."""
 
 
 class SeededLoop(JumpingLoop):
@@ -19,6 +24,9 @@ class SeededLoop(JumpingLoop):
     def __init__(self, seed: int) -> None:
         super().__init__()
         self._rng = Random(f"loop {seed}")
+        self.between: Callable[[], object] = lambda: None
+        """Called now and then between two turns: nothing may be half done there that anybody could see."""
+        self.set_exception_handler(lambda loop, context: None)  # the dead have no failures that matter
 
     def _run_once(self) -> None:
         ready = self._ready
@@ -29,6 +37,8 @@ class SeededLoop(JumpingLoop):
                 self._rng.shuffle(steps)
                 for index, handle in zip(at, steps, strict=True):
                     ready[index] = handle
+        if self._rng.random() < _LOOKED_AT:
+            self.between()
         super()._run_once()  # type: ignore[misc]
 
 

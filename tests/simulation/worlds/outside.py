@@ -27,6 +27,7 @@ class Outside:
         self._producer = Producer(world.ledger, world.clock)
         self._versions: Counter[int] = Counter()
         self.orders = 0
+        self._more = 0
 
     def order(self, order_id: str, rng: Random, **seen: int) -> Order:
         """Some order."""
@@ -66,6 +67,19 @@ class Outside:
         self._world.tell(f"{order.id} comes, {order.how}")
         self.orders += 1
         await self._producer.add(shop.orders, order, order.account, {})
+
+    async def rate_now(self) -> None:
+        """One more rate, at this moment."""
+        await self._rate()
+        self._producer.commit()
+
+    async def order_now(self) -> None:
+        """Some more orders, at this moment, so that there is work for something to go wrong in."""
+        if "orders" in self._world.ledger.topics:
+            for _ in range(self._rng.choice((1, 2, 3))):
+                self._more += 1
+                await self._order(f"m{self._more}")
+            self._producer.commit()
 
     def check(self) -> None:
         """What was sent lies in the log; it is here so that a world without events cannot pass."""

@@ -23,14 +23,13 @@ class ResetFate(StepFate):
 
     def come_to(self, step: Step) -> None:
         """Note that the command is at a step of its own."""
-        names = {Step.FENCED: Step.RESET_FENCED, Step.TOLD: self._told()}
-        super().come_to(names.get(step, step))
+        if step is Step.FENCED:
+            super().come_to(Step.RESET_FENCED)
+        elif step is Step.TOLD:
+            super().come_to(Step.RESET_CLEARING if self._has_begun else Step.RESET_BEGUN)
+            self._has_begun = True
 
-    def _told(self) -> Step:
-        self.units += 1
-        return Step.RESET_BEGUN if self.units == 1 else Step.RESET_CLEARING
-
-    units = 0
+    _has_begun = False
 
 
 async def reset_main(world: "SimulatedWorld", rng: Random) -> None:

@@ -11,6 +11,7 @@ from headrace.events.position import TopicPartition
 
 from tests.simulation.worlds.cluster import Outcome
 from tests.simulation.worlds.resets import reset_main
+from tests.simulation.worlds.shape import Shape
 from tests.simulation.worlds.steps import Step
 from tests.simulation.worlds.worker import WorldWorker
 
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
 
 _STRIKE_S = 1.0
 _RESET = (Step.RESET_FENCED, Step.RESET_BEGUN, Step.RESET_CLEARING, Step.RESET_TAKEN_OVER)
-_WORK = [step for step in Step if step not in (*_RESET, Step.QUIET)]
+_TAKE_OVER = (
+    Step.FENCED, Step.OPENED, Step.RESTORING, Step.CATCHING_UP, Step.CAUGHT_UP, Step.SERVED,
+)  # fmt: skip
+_HTTP = (Step.REQUESTED, Step.SENT, Step.RECORDED, Step.REMEMBERED)
+_BRIDGE = (Step.SINK_SENT, Step.SINK_COMMITTED, Step.RELAYED)
 _DAY_S = 86_400.0
 
 
@@ -30,8 +35,11 @@ class Troubles:
         self.counts: Counter[str] = Counter()
         self._world = world
         self._rng = Random(f"troubles {world.shape.seed}")
+        self._works: list[asyncio.Task[None]] = []
         self._turn = asyncio.Lock()
         """Held by what needs the app to itself."""
+        weights = _weights(world.shape)
+        self._steps, self._weights = list(weights), list(weights.values())
         self._kinds: dict[str, tuple[int, Callable[[], Awaitable[None]]]] = {
             "crash": (12, self._crash),
             "outcome": (5, self._outcome),
@@ -47,6 +55,8 @@ class Troubles:
             "clock": (1, self._set_clock),
             "reset": (1, self._reset),
         }
+        if world.shape.has_bridge:
+            self._kinds["database"] = (6, self._database)
 
     async def strike(self) -> None:
         """Let everything go wrong that is to, each at its moment."""
@@ -74,46 +84,70 @@ class Troubles:
     # --- deaths
 
     async def _crash(self) -> None:
-        worker = self._any()
-        if worker is not None:
-            async with worker.troubled:
-                if worker.is_running:
-                    await self._crash_this(worker)
-
-    async def _crash_this(self, worker: WorldWorker) -> None:
-        step = self._rng.choice(_WORK)
-        await self._die_at(worker, step, self._rng.choice((1, 1, 2, 3)))
-        keeps_store = self._rng.random() < 0.8
-        await self._bury(worker, keeps_store=keeps_store)
-        await asyncio.sleep(self._rng.random() * 0.4)
-        self._start(worker)
+        """Whoever comes to a step first dies there, and starts again; on its way back it may die again."""
+        struck = await self._die_at(self._rng.choices(self._steps, self._weights)[0])
+        if struck is None:
+            return
+        async with struck.troubled:
+            await self._bury(struck)
+            await asyncio.sleep(self._rng.random() * 0.4)
+            self._start(struck)
         if self._rng.random() < 0.3:
-            # Another death on the way back.
-            step = self._rng.choice((*_WORK[_WORK.index(Step.FENCED) : _WORK.index(Step.REQUESTED)],))
-            await self._die_at(worker, step, 1)
-            await self._bury(worker, keeps_store=self._rng.random() < 0.8)
-            self._start(worker)
+            again = await self._die_at(self._rng.choice(_TAKE_OVER))
+            if again is not None:
+                async with again.troubled:
+                    await self._bury(again)
+                    self._start(again)
 
-    async def _die_at(self, worker: WorldWorker, step: Step, after: int) -> None:
-        """Wait until the worker dies at this step, but not for long."""
-        fate = worker.step_fate
-        fate.arm_step(step, after)
-        if step in (Step.UNKNOWN_ABORTED, Step.UNKNOWN_COMMITTED):
-            outcome = Outcome.COMMITTED if step is Step.UNKNOWN_COMMITTED else self._lost()
-            worker.link.outcomes.append(outcome)
-        try:
-            async with asyncio.timeout(_STRIKE_S):
-                await worker.struck.wait()
-        except TimeoutError:
-            fate.disarm()
-            fate.die_at(Step.QUIET)
+    async def _die_at(self, step: Step) -> WorldWorker | None:
+        """Wait until a worker dies at this step, but not for long; who has died."""
+        if step in _TAKE_OVER and (first := self._any()) is not None:
+            async with first.troubled:
+                if first.is_running:
+                    first.step_fate.die_at(Step.QUIET)
+                    await self._bury(first)
+                    self._start(first)
+        running = [worker for worker in self._running() if not worker.troubled.locked()]
+        after = self._rng.choice((1, 1, 1, 2, 3))
+        for worker in running:
+            worker.step_fate.arm_step(step, after)
+            if step in (Step.UNKNOWN_ABORTED, Step.UNKNOWN_COMMITTED):
+                outcome = Outcome.COMMITTED if step is Step.UNKNOWN_COMMITTED else self._lost()
+                worker.link.outcomes.append(outcome)
+        work = asyncio.create_task(self._work_for(step), name="more work")
+        strikes = [asyncio.create_task(worker.struck.wait(), name="strike") for worker in running]
+        if strikes:
+            await asyncio.wait(strikes, timeout=_STRIKE_S, return_when=asyncio.FIRST_COMPLETED)
+        for strike in strikes:
+            strike.cancel()
+        self._works.append(work)
+        dead = [worker for worker in running if not worker.is_running]
+        for worker in running:
+            worker.step_fate.disarm()
+        if dead or not running:
+            return dead[0] if dead else None
+        chosen = self._rng.choice(running)
+        chosen.step_fate.die_at(Step.QUIET)
+        return chosen
+
+    async def _work_for(self, step: Step) -> None:
+        """Let something come that leads to this step."""
+        if step in _HTTP:
+            is_keyless = step in (Step.REQUESTED, Step.SENT)
+            await self._world.visitors.order_now(has_key=not is_keyless)
+        elif step is Step.FOLLOWED:
+            await self._world.outside.rate_now()
+        else:
+            await self._world.outside.order_now()
 
     def _lost(self) -> Outcome:
         return self._rng.choice((Outcome.ABORTED, Outcome.LATE))
 
-    async def _bury(self, worker: WorldWorker, *, keeps_store: bool) -> None:
+    async def _bury(self, worker: WorldWorker) -> None:
+        if worker.is_running:
+            return
         await worker.bury()
-        if not keeps_store:
+        if self._rng.random() < 0.2:
             worker.tell("loses its disk")
             worker.world_disk.lose()
 
@@ -222,6 +256,18 @@ class Troubles:
         if worker is not None:
             worker.tell(f"has damage in {worker.world_disk.rot()}")
 
+    async def _database(self) -> None:
+        """The database is down for a while, or does not answer a commit."""
+        old = self._world.old
+        if old is None:
+            return
+        if self._rng.random() < 0.5:
+            old.engine.doubts += 1
+            return
+        old.engine.is_down = True
+        await asyncio.sleep(self._rng.choice((0.1, 0.6)))
+        old.engine.is_down = False
+
     async def _set_clock(self) -> None:
         for worker in self._running():
             worker.jumped_s += self._rng.choice((-2 * _DAY_S, -60.0, 60.0, _DAY_S, 30 * _DAY_S))
@@ -244,13 +290,25 @@ class Troubles:
             await reset_main(self._world, self._rng)
             for worker in workers:
                 self._start(worker)
+        if self._rng.random() < 0.8 and any(task.is_clearing for task in self._world.model.tasks.values()):
+            struck = await self._die_at(Step.RESET_TAKEN_OVER)
+            if struck is not None:
+                async with struck.troubled:
+                    await self._bury(struck)
+                    self._start(struck)
 
     # --- the end of it
 
     async def heal(self) -> None:
         """Nothing is in the way any more: whoever is down starts, whoever hangs is started anew."""
         world = self._world
+        if self._works:
+            await asyncio.wait(self._works)
+        for work in self._works:
+            work.result()
         world.tell("everything heals")
+        if world.old is not None:
+            world.old.engine.doubts = 0
         for worker in world.workers:
             worker.step_fate.disarm()
             worker.step_fate.calls_left = None
@@ -277,3 +335,18 @@ class Troubles:
                 worker.is_running = False
                 await worker.bury()
                 self._start(worker)
+
+
+def _weights(shape: Shape) -> dict[Step, int]:
+    """The steps that a world of this shape has; what few worlds have comes more often in these."""
+    weights = {step: 2 for step in Step if step not in (*_RESET, *_HTTP, *_BRIDGE, Step.QUIET)}
+    if shape.slice_rows > 2:
+        del weights[Step.SLICED], weights[Step.UNMARKED]
+    if shape.requests:
+        weights.update(dict.fromkeys(_HTTP, 4))
+    if shape.has_bridge:
+        weights.update(dict.fromkeys(_BRIDGE, 30))
+    weights[Step.FOLLOWED] = 5
+    if not shape.has_rates:
+        del weights[Step.FOLLOWED]
+    return weights

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _PATIENCE_S = 2.5
 _TRIES = 6
+_MORE = 1_000
+"""Numbers of the orders that come because something is to go wrong with them."""
 
 
 @dataclass
@@ -60,11 +62,18 @@ class Visitors:
         self._doors = Doors(lambda: world.workers)
         self._asked: list[Asked] = []
         self._visitor = Visitor()
+        self._more = 0
 
     def visits(self) -> Iterator[Coroutine[Any, Any, None]]:
         """Each request, at its moment."""
         for number in range(self._world.shape.requests):
             yield self._visit(number, self._rng.random() * self._world.shape.busy_s)
+
+    async def order_now(self, *, has_key: bool) -> None:
+        """One more order, at this moment."""
+        self._more += 1
+        number = _MORE + self._more
+        await self._order(number, key=f'"k{number}"' if has_key else "")
 
     async def _visit(self, number: int, moment_s: float) -> None:
         await asyncio.sleep(moment_s)
@@ -126,7 +135,7 @@ class Visitors:
         return {"headrace-position": token.text()} if token is not None else {}
 
     async def _ask(self, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> Answer | None:
-        able = [each for each in self._world.workers if each.is_running and each.runtime.served_tables]
+        able = [each for each in self._world.workers if each.is_listening]
         if not able:
             return None
         worker: Worker = self._rng.choice(able)
@@ -154,7 +163,7 @@ class Visitors:
         """An answer is the row as of the position that it names, which covers what was asked for."""
         text = answer.headers.get("headrace-position")
         if text is None:
-            self.wrong.append(f"the read of {table} {key} names no position")
+            self.wrong.append(f"the read of {table} {key} names no position: {answer}")
             return
         world, group = self._world, "rates" if table == "rates" else "main"
         told = self._position(Token.parse(text))

@@ -91,6 +91,20 @@ class WorldWorker(Worker):
         context.run(fate_of_now.set, self.step_fate)
         return context
 
+    async def stop(self) -> None:
+        """Finish the units in hand, and leave; one that was put out of the group may have ended before."""
+        try:
+            await super().stop()
+        except Fenced as fenced:
+            self.tell(f"has ended: {fenced.what}")
+
+    async def end(self) -> None:
+        """End the run where it stands, if it has not ended, and let go of the disk."""
+        await super().end()
+        if self._run is not None and not self._run.cancelled():
+            # Looked at, or asyncio would warn: whoever asks how it ended has asked by now.
+            self._run.exception()
+
     @property
     def was_put_out(self) -> bool:
         """Whether it has ended because the group has put it out: whoever supervises it starts it again."""

@@ -20,7 +20,9 @@ from tests.simulation.jumping import LoopClock
 from tests.simulation.worlds.app import ID, ShopApp
 from tests.simulation.worlds.cluster import Ledger
 from tests.simulation.worlds.events import Shop
+from tests.simulation.worlds.loop import SeededLoop
 from tests.simulation.worlds.model import Model
+from tests.simulation.worlds.oldshop import OldShop
 from tests.simulation.worlds.outside import Outside
 from tests.simulation.worlds.shape import Shape
 from tests.simulation.worlds.steps import Step
@@ -67,6 +69,7 @@ class SimulatedWorld:
         self.model = Model(shop, self.tell)
         self.ledger = Ledger(self.model)
         self.shop = ShopApp(shape, self.tell)
+        self.old = OldShop(self.shop, shape.seed) if shape.has_bridge else None
         self.model.know(self.shop.app.declarations.tables)
         self.world = World(self.ledger, self.clock)
         self.rng = Random(f"world {shape.seed}")
@@ -130,6 +133,9 @@ class SimulatedWorld:
         finally:
             for worker in self.workers:
                 await worker.end()
+            self._looked.clear()
+            if self.old is not None:
+                self.old.close()
         told = "\n".join(self.story).encode()
         return Life(
             blake2b(told, digest_size=8).hexdigest(),
@@ -143,6 +149,11 @@ class SimulatedWorld:
         )
 
     async def _live(self) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SeededLoop)
+        loop.between = self.look
+        if self.old is not None:
+            await self.old.prepare()
         async with asyncio.TaskGroup() as tasks:
             looking = tasks.create_task(self._look_around(), name="look around")
             beginning = [
@@ -151,11 +162,12 @@ class SimulatedWorld:
             busy = [
                 tasks.create_task(self.outside.send(), name="outside"),
                 tasks.create_task(self.troubles.strike(), name="troubles"),
+                *([tasks.create_task(self.old.sell(self), name="old shop")] if self.old else []),
                 *(tasks.create_task(visit, name="visit") for visit in self.visitors.visits()),
             ]
             await asyncio.wait([*beginning, *busy])
             await self.troubles.heal()
-            await self._until(lambda: not any(self.what_waits()), "not everything is handled")
+            await self._until_quiet()
             await self.visitors.look_back()
             looking.cancel()
         self.look()
@@ -164,6 +176,18 @@ class SimulatedWorld:
             worker.last_owned = [(view.group, view.partition) for view in worker.views()]
         await asyncio.gather(*(worker.stop() for worker in self.workers))
         self._check_stores()
+
+    async def _until_quiet(self) -> None:
+        while True:
+            await self._until(lambda: not any(self.what_waits()), "not everything is handled")
+            if self.old is None or await self.old.is_empty():
+                break
+            if self.clock.monotonic() > _PATIENCE_S:
+                raise Stuck("what was left in the outbox is not published")
+            await asyncio.sleep(_LOOK_EVERY_S)
+        await self._until(lambda: not any(self.what_waits()), "not everything is handled")
+        if self.old is not None:
+            await self.old.check(self)
 
     async def _start_later(self, worker: WorldWorker) -> None:
         await asyncio.sleep(self.rng.random() * 0.3)
@@ -199,9 +223,9 @@ class SimulatedWorld:
                     self._look_at(worker, view)
 
     def _look_at(self, worker: Worker, view: PartitionView) -> None:
-        if view.state is not ViewState.SERVING:
+        if view.state is not ViewState.SERVING or view.group == "applier":
             return
-        state = (view.position, view._layers, view._store)
+        state = (view.position, view._layers, getattr(view._store, "writes", 0))
         if self._looked.get(view) == state:
             return
         self._looked[view] = state

@@ -1,0 +1,236 @@
+"""Bugs that somebody could write: each breaks one promise in the product, and must be found."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Change:
+    """A text of a file of the package, and what stands there instead."""
+
+    file: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Bug:
+    """One bug, and the first seed that finds it."""
+
+    name: str
+    what: str
+    seed: int
+    changes: tuple[Change, ...]
+
+
+def _bug(name: str, what: str, seed: int, file: str, old: str, new: str, *more: Change) -> Bug:
+    return Bug(name, what, seed, (Change(file, old, new), *more))
+
+
+BUGS = (
+    _bug(
+        "position-not-in-unit",
+        "The position record of a unit says where the unit began, not where it ends.",
+        0,
+        "flow/unit.py",
+        "        inputs = {**self._parked, **self.inputs}\n        reset",
+        "        inputs = {**self._parked, **self.inputs, **self._before}\n        reset",
+        Change(
+            "flow/unit.py",
+            "        self.inputs = dict(inputs)\n",
+            "        self.inputs = dict(inputs)\n        self._before = dict(inputs)\n",
+        ),
+    ),
+    _bug(
+        "published-before-commit",
+        "Readers see a unit before its transaction is committed.",
+        0,
+        "flow/settling.py",
+        "        with self._trace.committing(",
+        "        self._view.publish(dict(sealed.rows), sealed.position, sealed.unit.seen, sealed.unit.notes)\n"
+        "        with self._trace.committing(",
+    ),
+    _bug(
+        "not-fenced",
+        "Each owner of a task writes under an id of its own, so that no older one is fenced.",
+        0,
+        "flow/takeover.py",
+        '    return f"{app}-{group}-{partition}"\n',
+        "    global _OWNERS\n    _OWNERS += 1\n"
+        '    return f"{app}-{group}-{partition}-{_OWNERS}"\n\n\n_OWNERS = 0\n',
+    ),
+    _bug(
+        "next-unit-too-early",
+        "A unit is sent before the one in front of it is acknowledged.",
+        0,
+        "flow/settling.py",
+        "        await self.until_committed()\n        if self._applying",
+        "        if self._applying",
+    ),
+    _bug(
+        "fenced-task-reopens",
+        "A task that was fenced is taken over again without asking the group whose it is.",
+        0,
+        "flow/keeper.py",
+        "        if must_ask and not await self._is_still_ours():",
+        "        if must_ask and isinstance(error, Unavailable) and not await self._is_still_ours():",
+    ),
+    _bug(
+        "marker-progress-ignored",
+        "The position is counted by records, so that it never passes the log's own markers.",
+        0,
+        "flow/unit.py",
+        "chunk.offsets[events] if events < len(chunk) else chunk.offset_next",
+        "chunk.offsets[events] if events < len(chunk) else (\n"
+        "            chunk.offsets[-1] + 1 if len(chunk) else self.inputs[topic].offset_next\n        )",
+    ),
+    _bug(
+        "restored-slice-says-all",
+        "The first slice of a restore says that the store has the whole of what was fetched.",
+        0,
+        "flow/restore.py",
+        "self.offset_next = chunk.offset_next if stop == len(chunk) else chunk.offsets[stop]",
+        "self.offset_next = chunk.offset_next",
+    ),
+    _bug(
+        "store-not-caught-up",
+        "A store that is there is served as it is, without reading on in its changelog.",
+        0,
+        "flow/restore.py",
+        "        if self.offset_next < held.end:\n            self._write_mark([], is_restoring=True)",
+        "        if is_new and self.offset_next < held.end:\n            self._write_mark([], is_restoring=True)",
+    ),
+    _bug(
+        "mutable-row-cached",
+        "A row of a mutable type is kept as the object that agents have in their hands.",
+        0,
+        "tables/rows.py",
+        "        kept = value if self.values.is_immutable else self.values.encode(value)\n",
+        "        kept = value\n",
+        Change(
+            "tables/rows.py",
+            "        if kept is ABSENT or self.values.is_immutable:\n            return kept\n"
+            "        return self.values.decode(kept)\n",
+            "        return kept\n",
+        ),
+        Change(
+            "tables/rows.py", "return value if self.values.is_immutable else raw\n", "return value\n"
+        ),
+        Change(
+            "tables/rows.py",
+            "row = None if kept is ABSENT else encode(kept) if is_immutable else kept\n",
+            "row = None if kept is ABSENT else encode(kept)\n",
+        ),
+    ),
+    _bug(
+        "outputs-not-taken-back",
+        "What a refused event sent stays in the unit.",
+        0,
+        "flow/hand.py",
+        "        for place in self._journal.roll_back():\n            self._unit.outbox.take_back(place)\n",
+        "        self._journal.roll_back()\n",
+    ),
+    _bug(
+        "rows-not-taken-back",
+        "What a refused event wrote stays in the unit.",
+        0,
+        "tables/rows.py",
+        "        if self.journal is not None:\n            self.journal.wrote(self.fresh, key)\n        self.fresh[key] = kept\n",
+        "        self.fresh[key] = kept\n",
+    ),
+    _bug(
+        "mark-in-first-slice",
+        "The mark of a unit is written with its first slice, not with its last.",
+        0,
+        "flow/settling.py",
+        "store.write(sealed.rows[start : start + APPLY_ROWS_MAX])",
+        "store.write(sealed.rows[start : start + APPLY_ROWS_MAX], mark)",
+    ),
+    _bug(
+        "layer-retired-too-early",
+        "Readers stop looking into a unit before the store has it.",
+        0,
+        "flow/settling.py",
+        "        await self._apply(sealed, offset_next)\n        self._view.retire(layer)\n",
+        "        self._view.retire(layer)\n        await self._apply(sealed, offset_next)\n",
+    ),
+    _bug(
+        "units-applied-side-by-side",
+        "A unit is applied to the store beside the one in front of it.",
+        0,
+        "flow/settling.py",
+        "        if previous is not None:\n            await previous\n",
+        "",
+    ),
+    _bug(
+        "damage-trusted",
+        "A store in which damage was found is opened again as if nothing had been.",
+        0,
+        "flow/opening.py",
+        '        aside = await _aside(engine, lambda: engine.quarantine(group, partition, clock.time()))\n',
+        '        aside = None\n',
+    ),
+    _bug(
+        "muting-forgotten",
+        "A reset sends again what was sent before it.",
+        0,
+        "flow/task.py",
+        "held.reset.muted_until if held.reset else {}",
+        "{}",
+    ),
+    _bug(
+        "reset-not-finished",
+        "A take-over leaves the rows that a reset was still to delete.",
+        0,
+        "flow/takeover.py",
+        "    if last is None or last.reset is None or not last.reset.is_clearing:\n        return last\n",
+        "    if last is None or not held.unit:\n        return last\n",
+    ),
+    _bug(
+        "requests-not-looked-up",
+        "A request whose key was answered before is handled again.",
+        0,
+        "flow/requests/desk.py",
+        "        if raw is None or is_expired(raw, self._now_ms()):\n            return None\n        return decode_request(raw)\n",
+        "        return None\n",
+    ),
+    _bug(
+        "requests-not-restored",
+        "Who takes over a partition of recorded requests does not read what was recorded.",
+        0,
+        "flow/requests/desk.py",
+        "            await restore.run(site.log, held, may_be_cut=True)\n",
+        "",
+    ),
+    _bug(
+        "failed-request-accepted",
+        "A request whose transaction failed is told that it was committed.",
+        0,
+        "flow/outgate.py",
+        "                waiting.done.set_exception(error)\n",
+        "                waiting.done.set_result(Position())\n",
+    ),
+    _bug(
+        "read-does-not-wait",
+        "A read that brings a position is answered before its row contains it.",
+        0,
+        "http/waiting.py",
+        "        if not asked.may_wait:\n            return asked\n        try:",
+        "        if True:\n            return asked\n        try:",
+    ),
+    _bug(
+        "stamps-not-heeded",
+        "Events are handed out although what their senders had seen is not handled yet.",
+        0,
+        "flow/admission.py",
+        "        if not missing:\n            for print_, offset in others:",
+        "        missing.clear()\n        if not missing:\n            for print_, offset in others:",
+    ),
+    _bug(
+        "two-keepers",
+        "A task that is ours again is started beside the keeper that is still closing it.",
+        0,
+        "flow/crew.py",
+        "for key in sorted(self._wanted - self.keepers.keys() - self._leaving.keys()):",
+        "for key in sorted(self._wanted - {k for k in self.keepers if k not in self._leaving}):",
+    ),
+)
