@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help demo migrate run test check bench control chaos soak docs lock sbom audit clean
+.PHONY: help demo migrate run test check sim planted bench control chaos soak docs lock sbom audit clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -32,6 +32,12 @@ check: $(READY) ## format, lint, types, the tidy test, lock and bill of material
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -q tests/test_tidy.py tests/test_lockfile.py tests/test_bill_of_materials.py
+
+sim: $(READY) ## live through 10,000 seeded worlds, on all cores (SEEDS=500: fewer; FROM=4000: go on from there)
+	@$(BIN)/python -m tests.simulation.worlds --seeds $(or $(SEEDS),10000) --from $(or $(FROM),0) $(ARGS)
+
+planted: $(READY) ## plant bugs in copies of the package, and let the simulation find each (SEEDS=500, ARGS=NAME)
+	@$(BIN)/python -m tests.simulation.planted --seeds $(or $(SEEDS),500) $(ARGS)
 
 bench: $(READY) ## measure headrace and its peers on one broker (QUICK=1: a short run)
 	@$(BIN)/python -m bench $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)

@@ -191,7 +191,7 @@ class SimulatedCluster:
         return OffsetRange(partition.start, partition.end, partition.stable)
 
     def begin_epoch(self, transactional_id: str) -> int:
-        """The next epoch of an id: every commit under an older one is refused, one that is open is aborted."""
+        """The next epoch of an id: commits under older ones are refused, an open one is aborted."""
         open_one = self._open.get(transactional_id)
         if open_one is not None:
             open_one.abort()
@@ -262,7 +262,7 @@ class Transaction:
         self._is_open = True
 
     def append(self, append: Append) -> None:
-        """Append records, which nobody reads before `commit`. Raises: Fenced, RecordTooLarge, RecordRefused."""
+        """Append records; nobody reads them before `commit`. Raises: as `commit`, and as `check`."""
         self._cluster.check_epoch(self._id, self._epoch)
         self._cluster.check(append)
         place = TopicPartition(append.topic, append.partition)

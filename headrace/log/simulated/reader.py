@@ -63,9 +63,13 @@ class SimulatedReader:
                 continue
             begin = bisect_left(partition.offsets, self._positions[place])
             end = bisect_left(partition.offsets, partition.stable)
-            count, size = _fit(partition, begin, min(records_max, end - begin), bytes_max, is_first=not chunks)
+            count, size = _fit(
+                partition, begin, min(records_max, end - begin), bytes_max, is_first=not chunks
+            )
             if count or begin == end:
-                chunks.append(self._chunk(place, partition, begin, begin + count, is_last=begin + count == end))
+                chunks.append(
+                    self._chunk(place, partition, begin, begin + count, is_last=begin + count == end)
+                )
                 records_max -= count
                 bytes_max -= size
         return chunks

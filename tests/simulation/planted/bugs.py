@@ -46,7 +46,7 @@ BUGS = (
         0,
         "flow/settling.py",
         "        with self._trace.committing(",
-        "        self._view.publish(dict(sealed.rows), sealed.position, sealed.unit.seen, sealed.unit.notes)\n"
+        "        self._view.publish(dict(sealed.rows), sealed.position, sealed.unit.seen)\n"
         "        with self._trace.committing(",
     ),
     _bug(
@@ -96,8 +96,8 @@ BUGS = (
         "A store that is there is served as it is, without reading on in its changelog.",
         0,
         "flow/restore.py",
-        "        if self.offset_next < held.end:\n            self._write_mark([], is_restoring=True)",
-        "        if is_new and self.offset_next < held.end:\n            self._write_mark([], is_restoring=True)",
+        "        if self.offset_next < held.end:\n            self._write_mark(",
+        "        if is_new and self.offset_next < held.end:\n            self._write_mark(",
     ),
     _bug(
         "mutable-row-cached",
@@ -112,9 +112,7 @@ BUGS = (
             "        return self.values.decode(kept)\n",
             "        return kept\n",
         ),
-        Change(
-            "tables/rows.py", "return value if self.values.is_immutable else raw\n", "return value\n"
-        ),
+        Change("tables/rows.py", "return value if self.values.is_immutable else raw\n", "return value\n"),
         Change(
             "tables/rows.py",
             "row = None if kept is ABSENT else encode(kept) if is_immutable else kept\n",
@@ -134,7 +132,8 @@ BUGS = (
         "What a refused event wrote stays in the unit.",
         0,
         "tables/rows.py",
-        "        if self.journal is not None:\n            self.journal.wrote(self.fresh, key)\n        self.fresh[key] = kept\n",
+        "        if self.journal is not None:\n            self.journal.wrote(self.fresh, key)\n"
+        "        self.fresh[key] = kept\n",
         "        self.fresh[key] = kept\n",
     ),
     _bug(
@@ -166,8 +165,8 @@ BUGS = (
         "A store in which damage was found is opened again as if nothing had been.",
         0,
         "flow/opening.py",
-        '        aside = await _aside(engine, lambda: engine.quarantine(group, partition, clock.time()))\n',
-        '        aside = None\n',
+        "        aside = await _aside(engine, lambda: engine.quarantine(group, partition, clock.time()))\n",
+        "        aside = None\n",
     ),
     _bug(
         "muting-forgotten",
@@ -190,7 +189,8 @@ BUGS = (
         "A request whose key was answered before is handled again.",
         0,
         "flow/requests/desk.py",
-        "        if raw is None or is_expired(raw, self._now_ms()):\n            return None\n        return decode_request(raw)\n",
+        "        if raw is None or is_expired(raw, self._now_ms()):\n            return None\n"
+        "        return decode_request(raw)\n",
         "        return None\n",
     ),
     _bug(

@@ -70,7 +70,7 @@ class ShopApp:
     def _declare_main(self) -> None:
         end = Retry(self.shape.retries, backoff_s=0.05) if self.shape.retries else DeadLetter()
 
-        # Partials: what the whiteboard reads of an agent's code ends there, and each start would read all this.
+        # Partials: what the whiteboard reads of an agent's code, at each start, ends there.
         book, count, collect = partial(self._book), partial(self._count), partial(self._collect)
 
         @self.app.agent(self.orders, name="book", on_error=end)

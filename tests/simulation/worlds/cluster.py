@@ -55,7 +55,7 @@ class WorldLink(Link):
         self.outcomes: list[Outcome] = []
         """What becomes of the next transactions, one after the other."""
         self.unconfirmed: set[str] = set()
-        """Transactional ids that were fenced, and that the group has not confirmed to be this worker's since."""
+        """Transactional ids that were fenced, and that the group has not confirmed since."""
         self._rng = rng
         self._pace = pace
 
@@ -79,6 +79,10 @@ class WorldLink(Link):
             await asyncio.sleep(self._rng.random() * (0.3 if dice < self._pace / 8 else 0.02))
         else:
             await asyncio.sleep(0)
+
+    def late_s(self) -> float:
+        """How late the end of a transaction comes."""
+        return self._rng.uniform(*_LATE_S)
 
     def is_unlucky(self) -> bool:
         """Whether this one takes long."""
@@ -115,7 +119,6 @@ class WorldLog(LinkedLog):
             await self._link.fate.stand_at(Step.FENCED)
         await self._link.hop()
         return writer
-
 
     async def join(self, member: Member) -> Membership:
         """Become a worker of the app, who is to ask the group whenever it was fenced."""
@@ -221,9 +224,8 @@ class StagedWriter:
     def _begin(self, appends: Sequence[Append]) -> Transaction:
         for append in appends:
             self._link.ledger.check(append)
-            if any(REFUSED_BY_LOG.encode() in (record[1] or b"") for record in append.records):
-                if append.topic == "audit":
-                    raise RecordRefused("the log does not take this", topic=append.topic)
+            if append.topic == "audit" and any(_is_refused(record) for record in append.records):
+                raise RecordRefused("the log does not take this", topic=append.topic)
         transaction = self._link.ledger.transaction(self._id, self._epoch)
         # As a broker does with one whose owner is gone.
         asyncio.get_running_loop().call_later(TIMEOUT_S, transaction.abort)
@@ -254,7 +256,7 @@ class StagedWriter:
             await steps.stand_at(Step.UNKNOWN_ABORTED)
             raise CommitUnknown("the end of the transaction was not answered")
         if outcome is Outcome.LATE:
-            late_s = self._link._rng.uniform(*_LATE_S)
+            late_s = self._link.late_s()
             asyncio.get_running_loop().call_later(late_s, self._end_late, transaction)
             await steps.stand_at(Step.UNKNOWN_ABORTED)
             raise CommitUnknown("the end of the transaction is not answered yet")
@@ -278,6 +280,10 @@ class StagedWriter:
     async def close(self) -> None:
         """Let go of the id."""
         self._is_usable = False
+
+
+def _is_refused(record: Outgoing) -> bool:
+    return REFUSED_BY_LOG.encode() in (record[1] or b"")
 
 
 def _merged(appends: Sequence[Append]) -> Sequence[Append]:

@@ -139,15 +139,16 @@ class RottingStore:
         if self._fate.is_dead:
             raise asyncio.CancelledError
         told = decode_mark(mark)
-        if told is not None and told.position is not None and told.position.reset is not None:
-            if rows and all(row is None for _, row in rows) and not told.is_restoring:
-                self._fate.come_to_or_end(Step.RESET_TAKEN_OVER)
-        self._come_before(is_last=mark is not None, is_restoring=told is not None and told.is_restoring)
+        is_restoring = told is not None and told.is_restoring
+        was_reset = told is not None and told.position is not None and told.position.reset is not None
+        if was_reset and rows and not is_restoring and all(row is None for _, row in rows):
+            self._fate.come_to_or_end(Step.RESET_TAKEN_OVER)
+        self._come_before(is_last=mark is not None, is_restoring=is_restoring)
         if self._disk.is_full:
             raise OSError(errno.ENOSPC, "No space left on device")
         self._store.write(rows, mark)
         self.writes += 1
-        self._come_behind(rows, mark, is_restoring=told is not None and told.is_restoring)
+        self._come_behind(rows, mark, is_restoring=is_restoring)
 
     def _come_before(self, *, is_last: bool, is_restoring: bool) -> None:
         if self._is_request or self._is_followed or is_restoring:

@@ -21,7 +21,7 @@ _SLICED: tuple[ModuleType, ...] = (settling, restore, clearing, desk)
 
 
 def lived(seed: int, shape: Shape | None = None) -> Life:
-    """The life of a seed, from the first event to quiet. Raises: PromiseBroken and the like, with its story."""
+    """The life of a seed, from the first event to quiet. Raises: PromiseBroken, with its story."""
     drawn = shape or draw(seed)
 
     async def live() -> Life:
@@ -37,7 +37,7 @@ def lived(seed: int, shape: Shape | None = None) -> Life:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Collect no garbage meanwhile: with all of the modules in it, each collection costs as much as a world."""
+    """Collect no garbage meanwhile: with all these modules a collection costs as much as a world."""
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -63,7 +63,7 @@ def _by_itself(shape: Shape) -> Iterator[None]:
         time.perf_counter = lambda: 0.0
         stream.SLICE_S = float("inf")
         for module in _SLICED:
-            setattr(module, "APPLY_ROWS_MAX", shape.slice_rows)
+            module.APPLY_ROWS_MAX = shape.slice_rows
         with watched_seams():
             yield
     finally:

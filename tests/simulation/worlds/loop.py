@@ -7,7 +7,6 @@ from typing import Any
 
 from tests.simulation.jumping import JumpingLoop
 
-
 _LOOKED_AT = 0.15
 """So often somebody looks between two turns."""
 

@@ -1,4 +1,4 @@
-"""What comes from producers that no trouble of a worker touches: orders, rates, and bytes that are neither."""
+"""What comes from producers whom no trouble of a worker touches: orders, rates, and garbage."""
 
 import asyncio
 from collections import Counter

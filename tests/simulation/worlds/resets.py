@@ -4,10 +4,10 @@ import asyncio
 from random import Random
 from typing import TYPE_CHECKING
 
+from headrace.cli.layout import find_layout
 from headrace.errors import HeadraceError
 from headrace.events.position import TopicPartition
 from headrace.flow.reset import refuse_loss, reset_task
-from headrace.cli.layout import find_layout
 from headrace.testing.lookups import Lookups
 from tests.simulation.worlds.cluster import WorldLink, WorldLog
 from tests.simulation.worlds.steps import Step, StepFate

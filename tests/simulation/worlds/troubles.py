@@ -8,7 +8,6 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from headrace.events.position import TopicPartition
-
 from tests.simulation.worlds.cluster import Outcome
 from tests.simulation.worlds.resets import reset_main
 from tests.simulation.worlds.shape import Shape
@@ -189,7 +188,8 @@ class Troubles:
                 handled = [
                     task.ends.get(name, 0)
                     for place, task in self._world.model.tasks.items()
-                    if place.partition == number and (name in task.ends or place.topic == "shop.main.changelog")
+                    if place.partition == number
+                    and (name in task.ends or place.topic == "shop.main.changelog")
                 ]
                 has_all = not self._world.shape.has_archive and not self._world.shape.has_bridge
                 if handled and has_all:

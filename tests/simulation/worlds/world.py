@@ -126,7 +126,7 @@ class SimulatedWorld:
             async with asyncio.timeout(4 * _PATIENCE_S):
                 await self._live()
             self._raise_broken()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  (its cause is raised)
             cause = first_cause(error) if isinstance(error, BaseExceptionGroup) else error
             cause.add_note("\n".join([str(self.shape), *self.story]))
             raise cause from cause.__cause__
