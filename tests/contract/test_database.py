@@ -8,10 +8,14 @@ import pytest
 from headrace.bridge.database import connect
 from headrace.bridge.session import Access, Engine
 from headrace.errors import DatabaseUnavailable, SettingsError, StatementRefused
+from tests.simulation.worlds.database import InlineEngine
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "inline"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
+    if request.param == "inline":
+        # The one of the simulation, on the loop's own thread.
+        return InlineEngine(f"{tmp_path}/shop.db")
     if request.param == "sqlite":
         return connect(f"sqlite://{tmp_path}/shop.db")
     return connect(request.getfixturevalue("postgres_url"))

@@ -1,5 +1,6 @@
 """Whatever happens to the files of a store, nobody reads a wrong row, and the store is whole again."""
 
+import os
 import random
 import shutil
 from collections.abc import AsyncIterator, Callable
@@ -20,6 +21,7 @@ from tests.flow.shop import Balance, Bought, Shop, by_key, declare_shop, fold, p
 from tests.service import Service, running
 
 MiB = 1 << 20
+MUTATED = int(os.environ.get("HEADRACE_TEST_MUTATIONS") or 60)
 EVENTS = purchases(27_000, people=9_000)
 EXPECTED = fold(EVENTS)
 
@@ -173,7 +175,7 @@ async def test_whatever_is_done_to_a_file_of_a_store_is_harmless_or_found_out(
     estate: Estate, tmp_path: Path
 ) -> None:
     outcomes: dict[str, bool] = {}
-    for number in range(60):
+    for number in range(MUTATED):
         folder = tmp_path / f"mutated-{number}"
         shutil.copytree(estate.image, folder)
         what = mutate(folder / "main-0", number)
@@ -182,7 +184,7 @@ async def test_whatever_is_done_to_a_file_of_a_store_is_harmless_or_found_out(
         outcomes[what] = bool(list(folder.glob("main-0.quarantined-*")))
         shutil.rmtree(folder)
     found_out = {what for what, is_found_out in outcomes.items() if is_found_out}
-    assert len(outcomes) == 60
+    assert len(outcomes) == MUTATED
     # What the store cannot live without must have been missed; what it can is rebuilt from the log.
     needed = {what for what in outcomes if what.startswith("delete") and "OPTIONS" not in what}
     assert needed - found_out <= {what for what in needed if ".log" in what or ".sst" in what}

@@ -7,7 +7,7 @@ import pytest
 import headrace
 from headrace import errors
 from headrace.flow.figures import FlowFigures
-from headrace.flow.group import form_groups
+from headrace.flow.group import Group, form_groups
 from headrace.flow.keeper import Keeper, KeeperState, tasks_of
 from headrace.flow.takeover import transactional_id
 from headrace.flow.task import Worksite
@@ -51,16 +51,22 @@ async def kept(shop: Shop, log: SimulatedLog, membership: Membership) -> tuple[K
     """A keeper of the shop's only partition, which is served."""
     async with running(shop.app, log=log):
         pass
+    site, group = await worksite(shop, log)
+    keeper = Keeper(site, group, 0, membership, tasks_of(site, group, 0))
+    run = asyncio.create_task(keeper.run(), name="keeper")
+    await keeper.view.served.wait()
+    return keeper, run
+
+
+async def worksite(shop: Shop, log: SimulatedLog) -> tuple[Worksite, Group]:
+    """Where the shop's tasks are run, once its topics are there."""
     declared = shop.app.declarations
     topics = await log.describe(["buys", "receipts", "shop.main.changelog", "shop.main.replay"])
     (group,) = form_groups("shop", declared.agents, [shop.balances], topics, frozenset())
     site = Worksite(
         app="shop", log=log, engine=MemoryEngine(), settings=quick(), topics=topics, figures=FlowFigures()
     )
-    keeper = Keeper(site, group, 0, membership, tasks_of(site, group, 0))
-    run = asyncio.create_task(keeper.run(), name="keeper")
-    await keeper.view.served.wait()
-    return keeper, run
+    return site, group
 
 
 async def test_a_fenced_task_that_is_another_workers_gives_up_and_does_not_fence_back() -> None:
@@ -73,6 +79,19 @@ async def test_a_fenced_task_that_is_another_workers_gives_up_and_does_not_fence
     assert keeper.state is KeeperState.DONE
     assert keeper.given_up_in == 2
     assert keeper.view.state is ViewState.CLOSED
+    await owner.commit([Append("receipts", 0, [(b"1", raw, (), 0)])])
+
+
+async def test_a_task_that_was_fenced_while_it_was_leaving_asks_before_it_begins_anew() -> None:
+    shop, log = open_shop(partitions=1), SimulatedLog()
+    async with running(shop.app, log=log):
+        pass
+    site, group = await worksite(shop, log)
+    owner = await log.writer(transactional_id("shop", "main", 0))
+    keeper = Keeper(site, group, 0, Elsewhere(), tasks_of(site, group, 0), must_ask=True)
+    await keeper.run()
+    assert keeper.given_up_in == 2
+    raw = shop.buys.values.encode(Bought(1, 1))
     await owner.commit([Append("receipts", 0, [(b"1", raw, (), 0)])])
 
 

@@ -241,3 +241,25 @@ async def test_dead_letters_are_written_again_and_replayed_ones_are_not_read_aga
     (done,) = await reset(shop, log)
     assert done.inputs["shop.main.replay"] >= end
     await until_applied_and_refused(2)
+
+
+async def test_what_was_too_large_to_be_sent_is_refused_again_although_it_is_muted() -> None:
+    shop, log, engine = declare_shop(partitions=1), SimulatedLog(), LastingEngine()
+    app = shop.app
+    notes = app.topic("notes", value_type=bytes, partitions=1)
+
+    @app.agent(shop.buys)
+    async def note_all(events: headrace.Stream[Bought]) -> None:
+        async for event in events:
+            shop.balances[event.who] = shop.balances[event.who].plus(event)
+            await notes.send(value=b"x" * (2_000_000 if event.cents == 7 else 10))
+
+    kept = [event for event in purchases(20) if event.cents != 7]
+    await lived(shop, log, engine, purchases(20))
+    async with running(app, log=log, engine=engine) as service:
+        assert service.table("balances").rows() == fold(kept)
+    await reset(shop, log)
+    async with running(app, log=log, engine=engine) as service:
+        await service.until_applied()
+        assert service.table("balances").rows() == fold(kept)
+        assert len(log.cluster.topics["notes"].partitions[0].offsets) == len(kept)

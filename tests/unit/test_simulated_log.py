@@ -140,3 +140,33 @@ async def test_the_same_story_gives_the_same_cluster() -> None:
         return log.cluster_id, await log.topics(), await log.offsets([ORDERS])
 
     assert await story() == await story()
+
+
+async def test_nobody_reads_beyond_an_open_transaction_until_it_is_ended() -> None:
+    cluster = SimulatedCluster()
+    log = await with_orders(cluster, row("a", "1"))
+    transaction = cluster.transaction("shop", cluster.begin_epoch("shop"))
+    transaction.append(Append("orders", 0, [row("b", "2"), row("c", "3")]))
+    till = await log.writer("till")
+    await till.commit([Append("orders", 0, [row("d", "4")])])
+    held = (await log.offsets([ORDERS]))[ORDERS]
+    reader = await log.reader({ORDERS: 0})
+    (seen,) = await reader.fetch(records_max=10, bytes_max=1000)
+    assert (seen.values, seen.offset_next, held) == ([b"1"], 2, (0, 6, 2))
+    assert transaction.commit() == {ORDERS: 4}
+    (seen,) = await reader.fetch(records_max=10, bytes_max=1000)
+    assert (seen.offsets, seen.values) == ([2, 3, 4], [b"2", b"3", b"4"])
+    assert seen.offset_next == (await log.offsets([ORDERS]))[ORDERS].stable == 7
+
+
+async def test_the_next_epoch_aborts_what_an_older_one_left_open_and_its_offsets_are_gone() -> None:
+    cluster = SimulatedCluster()
+    log = await with_orders(cluster, row("a", "1"))
+    transaction = cluster.transaction("shop", cluster.begin_epoch("shop"))
+    transaction.append(Append("orders", 0, [row("b", "2")]))
+    await log.writer("shop")
+    with pytest.raises(Fenced):
+        transaction.commit()
+    reader = await log.reader({ORDERS: 0})
+    (seen,) = await reader.fetch(records_max=10, bytes_max=1000)
+    assert (seen.values, seen.offset_next) == ([b"1"], 4)

@@ -1,13 +1,13 @@
 """The log of a world: slow by chance, and each transaction goes step by step and may end in the dark."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from random import Random
 
 from headrace.errors import CommitUnknown, Fenced, LogError, RecordRefused, Unavailable
 from headrace.events.position import TopicPartition
-from headrace.log.port import Append, Assignment, Chunk, Closing, Member, Membership, Reader, Writer
+from headrace.log.port import Append, Assignment, Outgoing, Chunk, Closing, Member, Membership, Reader, Writer
 from headrace.log.simulated.cluster import Transaction
 from headrace.testing.journal import Journal, is_unit
 from headrace.testing.link import Inputs, Link, LinkedLog, LinkedReader
@@ -172,10 +172,6 @@ class WorldReader(LinkedReader):
             await self._way.fate.stand_at(Step.FETCHED)
         fetched, self._fetched = self._fetched, ()
         return fetched
-
-    def pause(self, places: Collection[TopicPartition]) -> None:
-        """Give out nothing of these."""
-        super().pause(places)
 
 
 class StagedWriter:
