@@ -284,10 +284,10 @@ def _is_refused(record: Outgoing) -> bool:
 
 def _merged(appends: Sequence[Append]) -> Sequence[Append]:
     """One append for each partition, in the order in which they come first."""
-    merged: dict[TopicPartition, list[object]] = {}
+    merged: dict[TopicPartition, list[Outgoing]] = {}
     for topic, partition, records in appends:
         merged.setdefault(TopicPartition(topic, partition), []).extend(records)
-    return [Append(*place, records) for place, records in merged.items()]  # type: ignore[arg-type]
+    return [Append(*place, records) for place, records in merged.items()]
 
 
 class _Steps:

@@ -52,21 +52,20 @@ def uncollected() -> Iterator[None]:
 @contextmanager
 def _by_itself(shape: Shape) -> Iterator[None]:
     """Nothing depends on how fast this machine is, and what is written in slices comes in small ones."""
-    kept: list[tuple[Any, str, Any]] = [
-        (time, "perf_counter", time.perf_counter),
-        (stream, "SLICE_S", stream.SLICE_S),
-        *((module, "APPLY_ROWS_MAX", module.APPLY_ROWS_MAX) for module in _SLICED),
+    instead: list[tuple[ModuleType, str, Any]] = [
+        (time, "perf_counter", lambda: 0.0),
+        (stream, "SLICE_S", float("inf")),
+        *((module, "APPLY_ROWS_MAX", shape.slice_rows) for module in _SLICED),
     ]
+    kept = [(module, name, getattr(module, name)) for module, name, _ in instead]
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        time.perf_counter = lambda: 0.0
-        stream.SLICE_S = float("inf")
-        for module in _SLICED:
-            module.APPLY_ROWS_MAX = shape.slice_rows
+        for module, name, value in instead:
+            setattr(module, name, value)
         with watched_seams():
             yield
     finally:
-        for owner, name, value in kept:
-            setattr(owner, name, value)
+        for module, name, value in kept:
+            setattr(module, name, value)
         logging.disable(level)

@@ -6,7 +6,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -112,7 +112,7 @@ class OldShop:
                 broken.append(f"the outbox was left {left} for {account}, and the log has {found}")
         session = await self.engine.connect(Access.READ)
         heard = [row[0] for row in await session.fetch("SELECT id FROM heard")]
-        told = dict(await session.fetch("SELECT account, count FROM told"))
+        told: dict[Any, Any] = dict(await session.fetch("SELECT account, count FROM told"))
         await session.close()
         if sorted(heard) != sorted(note.id for note in notes):
             broken.append(f"the database has heard {sorted(heard)}, of {sorted(n.id for n in notes)}")

@@ -76,6 +76,7 @@ class StepFate(Fate):
         self._step, self._steps_left = step, after
 
     def disarm(self) -> None:
+        """Let it live."""
         self._step = None
 
     def come_to(self, step: Step) -> None:

@@ -44,9 +44,9 @@ def test_a_seed_tells_the_same_story_each_time() -> None:
 
 def test_the_worlds_are_worth_living_through() -> None:
     lives = [lived(seed) for seed in range(40)]
-    hits: Counter[Step] = sum((life.hits for life in lives), Counter())
-    answers: Counter[str] = sum((life.answers for life in lives), Counter())
-    troubles: Counter[str] = sum((life.troubles for life in lives), Counter())
+    hits: Counter[Step] = sum((life.hits for life in lives), Counter[Step]())
+    answers: Counter[str] = sum((life.answers for life in lives), Counter[str]())
+    troubles: Counter[str] = sum((life.troubles for life in lives), Counter[str]())
     assert sum(life.handled for life in lives) > 20 * len(lives)
     assert sum(life.looks for life in lives) > 20 * len(lives)
     assert sum(hits.values()) > len(lives) // 2

@@ -339,7 +339,9 @@ class Troubles:
 
 def _weights(shape: Shape) -> dict[Step, int]:
     """The steps that a world of this shape has; what few worlds have comes more often in these."""
-    weights = {step: 2 for step in Step if step not in (*_RESET, *_HTTP, *_BRIDGE, Step.QUIET)}
+    weights: dict[Step, int] = {
+        step: 2 for step in Step if step not in (*_RESET, *_HTTP, *_BRIDGE, Step.QUIET)
+    }
     if shape.slice_rows > 2:
         del weights[Step.SLICED], weights[Step.UNMARKED]
     if shape.requests:

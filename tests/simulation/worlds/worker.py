@@ -109,8 +109,10 @@ class WorldWorker(Worker):
     def was_put_out(self) -> bool:
         """Whether it has ended because the group has put it out: whoever supervises it starts it again."""
         run = self._run
-        is_over = run is not None and run.done() and not run.cancelled() and self.is_running
-        return is_over and isinstance(first_cause(run.exception() or AssertionError()), Fenced)
+        if run is None or not run.done() or run.cancelled() or not self.is_running:
+            return False
+        ended_by = run.exception()
+        return ended_by is not None and isinstance(first_cause(ended_by), Fenced)
 
     @property
     def step_fate(self) -> StepFate:
