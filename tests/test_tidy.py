@@ -51,6 +51,8 @@ NO_LOOP = (
     "headrace.log.embedded",
     "headrace.testing.kafka_node",
     "headrace.testing.postgres_server",
+    "headrace.watchdog",
+    "tests.process.apps.ailing",
     "tests.process.apps.sql_till",
     "app.demo",
     "app.replay",

@@ -36,14 +36,17 @@ class Source:
 
     @property
     def has_news(self) -> bool:
+        """Whether there is something that may be handed out now."""
         return not self.is_paused and self.has_more
 
     @property
     def has_more(self) -> bool:
+        """Whether there is something that was not handed out yet."""
         return bool(self.sets) or len(self.columns) > 0 or self.offset_next > self.offset_told
 
     @property
     def wanted(self) -> Wanted:
+        """What to ask the broker for."""
         return Wanted(self.topic_id, self.place.partition, self.offset_to_fetch)
 
     async def read(self, *, records_max: int, bytes_max: int, until: float) -> float:
