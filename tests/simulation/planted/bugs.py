@@ -52,7 +52,7 @@ BUGS = (
     _bug(
         "not-fenced",
         "Each owner of a task writes under an id of its own, so that no older one is fenced.",
-        0,
+        25,
         "flow/takeover.py",
         '    return f"{app}-{group}-{partition}"\n',
         "    global _OWNERS\n    _OWNERS += 1\n"
@@ -61,7 +61,7 @@ BUGS = (
     _bug(
         "next-unit-too-early",
         "A unit is sent before the one in front of it is acknowledged.",
-        0,
+        1,
         "flow/settling.py",
         "        await self.until_committed()\n        if self._applying",
         "        if self._applying",
@@ -69,7 +69,7 @@ BUGS = (
     _bug(
         "fenced-task-reopens",
         "A task that was fenced is taken over again without asking the group whose it is.",
-        0,
+        5,
         "flow/keeper.py",
         "        if must_ask and not await self._is_still_ours():",
         "        if must_ask and isinstance(error, Unavailable) and not await self._is_still_ours():",
@@ -139,7 +139,7 @@ BUGS = (
     _bug(
         "mark-in-first-slice",
         "The mark of a unit is written with its first slice, not with its last.",
-        0,
+        142,
         "flow/settling.py",
         "store.write(sealed.rows[start : start + APPLY_ROWS_MAX])",
         "store.write(sealed.rows[start : start + APPLY_ROWS_MAX], mark)",
@@ -171,7 +171,7 @@ BUGS = (
     _bug(
         "muting-forgotten",
         "A reset sends again what was sent before it.",
-        0,
+        5,
         "flow/task.py",
         "held.reset.muted_until if held.reset else {}",
         "{}",
@@ -179,7 +179,7 @@ BUGS = (
     _bug(
         "reset-not-finished",
         "A take-over leaves the rows that a reset was still to delete.",
-        0,
+        5,
         "flow/takeover.py",
         "    if last is None or last.reset is None or not last.reset.is_clearing:\n        return last\n",
         "    if last is None or not held.unit:\n        return last\n",
@@ -187,7 +187,7 @@ BUGS = (
     _bug(
         "requests-not-looked-up",
         "A request whose key was answered before is handled again.",
-        0,
+        4,
         "flow/requests/desk.py",
         "        if raw is None or is_expired(raw, self._now_ms()):\n            return None\n"
         "        return decode_request(raw)\n",
@@ -228,7 +228,7 @@ BUGS = (
     _bug(
         "two-keepers",
         "A task that is ours again is started beside the keeper that is still closing it.",
-        0,
+        1,
         "flow/crew.py",
         "for key in sorted(self._wanted - self.keepers.keys() - self._leaving.keys()):",
         "for key in sorted(self._wanted - {k for k in self.keepers if k not in self._leaving}):",

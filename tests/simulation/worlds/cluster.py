@@ -7,7 +7,7 @@ from random import Random
 
 from headrace.errors import CommitUnknown, Fenced, LogError, RecordRefused, Unavailable
 from headrace.events.position import TopicPartition
-from headrace.log.port import Append, Assignment, Outgoing, Chunk, Closing, Member, Membership, Reader, Writer
+from headrace.log.port import Append, Assignment, Chunk, Closing, Member, Membership, Outgoing, Reader, Writer
 from headrace.log.simulated.cluster import Transaction
 from headrace.testing.journal import Journal, is_unit
 from headrace.testing.link import Inputs, Link, LinkedLog, LinkedReader
