@@ -91,9 +91,7 @@ class KafkaBroker(KafkaNode):
         options = ["--add-scram", user] if self._is_secured else []
         if self._transaction_version is not None:
             options += ["--feature", f"transaction.version={self._transaction_version}"]
-        self.format(
-            text.format(folder=self.folder, jaas=_JAAS, **self.ports), fresh_cluster_id(), *options
-        )
+        self.format(text.format(folder=self.folder, jaas=_JAAS, **self.ports), fresh_cluster_id(), *options)
 
     def _make_certificate(self) -> None:
         """A self-signed certificate for 127.0.0.1, as its own authority."""
