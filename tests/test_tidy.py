@@ -42,7 +42,14 @@ ENVIRONMENT_IN = (
 )
 SHIPPED = ("headrace", "app", "agents", "tables", "schemas")
 TESTING_IN = ("headrace.testing", "app.demo", "app.migrate", "app.before.__main__", "tests", "bench")
-PRINT_IN = ("app.demo", "bench", "tests.chaos.__main__", "tests.chaos.soak")
+PRINT_IN = (
+    "app.demo",
+    "bench",
+    "tests.chaos.__main__",
+    "tests.chaos.soak",
+    "tests.simulation.planted.__main__",
+    "tests.simulation.worlds.__main__",
+)
 NO_LOOP = (
     "headrace.http.part",
     "headrace.http.scans",
