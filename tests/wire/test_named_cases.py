@@ -192,6 +192,21 @@ async def test_a_coordinator_that_moves_before_the_end_is_found_again(
     await writer.close()
 
 
+@pytest.mark.parametrize("code", [Code.INVALID_TXN_STATE, Code.PRODUCER_FENCED, Code.REQUEST_TIMED_OUT])
+async def test_a_take_over_that_races_with_the_end_of_a_transaction_asks_again(
+    proxy: Proxy, log: KafkaLog, changelog: TopicPartition, code: Code
+) -> None:
+    """The coordinator could not abort what the owner had open, for the owner has just ended it."""
+    task = unique("task")
+    owner = await log.writer(task)
+    await owner.commit([Append(*changelog, records("owner"))])
+    proxy.script.add(Rule(proxy.script.next(Api.INIT_PRODUCER_ID), Fault.REFUSE, code=code))
+    heir = await log.writer(task)
+    await heir.commit([Append(*changelog, records("heir"))])
+    assert await committed(log, changelog) == ["owner", "heir"]
+    await asyncio.gather(owner.close(), heir.close())
+
+
 @pytest.mark.timeout(300)
 async def test_a_cluster_that_ends_transactions_the_older_way_is_spoken_to_that_way() -> None:
     require_kafka()

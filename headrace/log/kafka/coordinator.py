@@ -30,6 +30,9 @@ MARKERS_RETRY_S = 0.001
 """The markers of the previous transaction take a few milliseconds; asking again costs little."""
 RETRY_S = 0.05
 _ABORT_TIMEOUT_S = 1.0
+_NOT_YET = COORDINATOR_MOVED | TRY_AGAIN | FENCED | {Code.CONCURRENT_TRANSACTIONS, Code.TRANSACTION_ABORTABLE}
+"""The id cannot be taken over at this moment. The coordinator aborts what an older holder left open, and
+hands on why that failed: the holder's own end, or another take-over, was quicker."""
 _MARKERS_WAIT_S = 0.02
 """Before the markers of the last transaction are written nothing joins a new one. A broker that meets
 this while it adds the partitions of a batch itself waits so long before it looks again."""
@@ -74,7 +77,7 @@ class Coordinator:
                     await asyncio.sleep(RETRY_S)
                     continue
                 code = response.error_code
-                if code not in COORDINATOR_MOVED and code != Code.CONCURRENT_TRANSACTIONS:
+                if code not in _NOT_YET:
                     raise refusal(what, code)
                 await asyncio.sleep(MARKERS_RETRY_S if code == Code.CONCURRENT_TRANSACTIONS else RETRY_S)
         self.scheme = min(newest, scheme_of(features))
