@@ -95,9 +95,13 @@ def brokers_of(reply: bytes) -> list[Address]:
 
 
 def with_brokers(reply: bytes, places: dict[Address, Address]) -> bytes:
-    """The same reply, with each address replaced."""
+    """The same reply, with each address replaced, and without the brokers that have no place."""
     fields = MetadataResponseV10.decode(BytesIO(reply[5:])).__dict__
-    brokers = [(node, *places[host, port], *more) for node, host, port, *more in fields["brokers"]]
+    brokers = [
+        (node, *places[host, port], *more)
+        for node, host, port, *more in fields["brokers"]
+        if (host, port) in places
+    ]
     values = [brokers if name == "brokers" else fields[name] for name in MetadataResponseV10.SCHEMA.names]
     return reply[:5] + bytes(MetadataResponseV10(*values).encode())
 

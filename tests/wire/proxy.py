@@ -228,15 +228,15 @@ class _Link:
             if asked.version != _METADATA_VERSION:
                 raise AssertionError(f"metadata of version {asked.version} would lead around the proxy")
             places = {broker: await self._proxy.place_of(broker) for broker in brokers_of(frame)}
-            frame = with_brokers(frame, places)
+            frame = with_brokers(frame, {} if asked.has(Fault.MISTELL) else places)
+        elif asked.rule is not None and asked.has(Fault.MISTELL):
+            frame = refusal(asked.frame, asked.rule.code)
         if asked.rule is not None:
             if asked.has(Fault.CUT_REPLY):
                 self._to_client.transport.abort()
                 return False
             if asked.has(Fault.HOLD_REPLY):
                 await self._script.hold(asked.rule)
-            if asked.has(Fault.MISTELL):
-                frame = refusal(asked.frame, asked.rule.code)
             self._swallows_replies |= asked.has(Fault.SWALLOW_REPLIES)
         if not self._swallows_replies and not asked.has(Fault.DROP_REPLY):
             self._to_client.write(framed(frame))

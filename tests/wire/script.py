@@ -21,7 +21,7 @@ class Fault(Enum):
     HOLD_REQUEST = "late: the request waits on the way, and is delivered whoever gave up meanwhile"
     HOLD_REPLY = "late: the reply waits on the way"
     REFUSE = "the broker does not carry it out, and answers with a code"
-    MISTELL = "the broker carries it out, and answers with a code"
+    MISTELL = "the broker carries it out, and answers with a code; of metadata: names no broker"
 
 
 class Point(NamedTuple):

@@ -207,6 +207,17 @@ async def test_a_take_over_that_races_with_the_end_of_a_transaction_asks_again(
     await asyncio.gather(owner.close(), heir.close())
 
 
+async def test_a_broker_that_its_controller_has_not_heard_of_is_asked_again(
+    proxy: Proxy, log: KafkaLog, changelog: TopicPartition
+) -> None:
+    """A starved broker names no broker at all, not even itself; that was an IndexError."""
+    proxy.script.add(Rule(proxy.script.next(Api.METADATA), Fault.MISTELL))
+    writer = await log.writer(unique("task"))
+    await writer.commit([Append(*changelog, records("unit 0"))])
+    assert await committed(log, changelog) == ["unit 0"]
+    await writer.close()
+
+
 @pytest.mark.timeout(300)
 async def test_a_cluster_that_ends_transactions_the_older_way_is_spoken_to_that_way() -> None:
     require_kafka()

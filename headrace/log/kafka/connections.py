@@ -94,8 +94,10 @@ class Connections:
             except Unavailable as error:
                 failure = error.what
                 continue
-            if metadata.brokers:
-                self._brokers = metadata.brokers
+            if not metadata.brokers:  # one that the controller has not heard of for a while
+                failure = "it knows of no broker that takes part"
+                continue
+            self._brokers = metadata.brokers
             return metadata
         raise Unavailable(f"no broker of {self._addresses()} answers: {failure}")
 
