@@ -100,6 +100,14 @@ class LoopClock(VirtualClock):
         await self.sleep(passed_s - self.monotonic())
 
 
+_CLOCK = LoopClock()
+
+
+async def time_passes(seconds: float) -> None:
+    """Return when this much time of the jumping loop has passed."""
+    await _CLOCK.sleep(seconds)
+
+
 def _wake(due: "asyncio.Future[None]") -> None:
     if not due.done():
         due.set_result(None)

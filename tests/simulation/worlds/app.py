@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse
 
 import headrace
 from headrace.flow.policy import DeadLetter, Retry
+from tests.simulation.jumping import time_passes
 from tests.simulation.worlds.events import (
     RATES,
     REFUSED_BY_LOG,
@@ -133,7 +134,7 @@ class ShopApp:
             case "refused":
                 await self.audit.send(value=Told(REFUSED_BY_LOG, order.account, 0), key=order.account)
             case "blocks":
-                await asyncio.sleep(_BLOCKED_S)
+                await time_passes(_BLOCKED_S)
             case "hangs" if order.id not in self._hung:
                 self._hung.add(order.id)
                 await self._hang(order)

@@ -12,6 +12,7 @@ from headrace.log.simulated.cluster import Transaction
 from headrace.testing.journal import Journal, is_unit
 from headrace.testing.link import Inputs, Link, LinkedLog, LinkedReader
 from headrace.testing.lookups import Lookups
+from tests.simulation.jumping import time_passes
 from tests.simulation.worlds.app import ID
 from tests.simulation.worlds.events import REFUSED_BY_LOG
 from tests.simulation.worlds.model import Model
@@ -66,7 +67,7 @@ class WorldLink(Link):
         if self.fate.calls_left is not None:
             self.fate.calls_left -= 1
             if self.fate.calls_left < 0:
-                await asyncio.sleep(0.02)
+                await time_passes(0.02)
                 raise Unavailable("the network is cut")
         await self.wait()
         await self.fate.going.wait()
@@ -76,7 +77,7 @@ class WorldLink(Link):
         """Take as long as it takes."""
         dice = self._rng.random()
         if dice < self._pace:
-            await asyncio.sleep(self._rng.random() * (0.3 if dice < self._pace / 8 else 0.02))
+            await time_passes(self._rng.random() * (0.3 if dice < self._pace / 8 else 0.02))
         else:
             await asyncio.sleep(0)
 
@@ -137,7 +138,7 @@ class _AskedMembership:
         assignment = await self._membership.next(after)
         await self._link.wait()
         if self._link.is_unlucky():
-            await asyncio.sleep(_NEWS_S)
+            await time_passes(_NEWS_S)
         self._link.unconfirmed.clear()
         return assignment
 
@@ -209,7 +210,7 @@ class StagedWriter:
         await steps.stand_at(Step.COMMITTED)
         await self._link.hop()
         if outcome is Outcome.SLOW:
-            await asyncio.sleep(1.0)
+            await time_passes(1.0)
             await self._link.hop()
         await steps.stand_at(Step.TOLD)
         if self._id == f"{ID}-outbox-0":

@@ -12,6 +12,7 @@ from headrace.bridge.session import Access
 from headrace.bridge.sqlite import BUSY_TIMEOUT_S, SqliteEngine, SqliteSession, _told
 from headrace.errors import CommitInDoubt, DatabaseUnavailable
 from headrace.settings import Settings
+from tests.simulation.jumping import time_passes
 from tests.simulation.worlds.steps import Step, fate_of_now
 
 T = TypeVar("T")
@@ -118,7 +119,7 @@ class InlineSession(SqliteSession):
         until_s = loop.time() + BUSY_TIMEOUT_S
         while True:
             if engine.rng is not None:
-                await asyncio.sleep(engine.rng.choice((0.0, 0.0, 0.0, 0.01, 0.05)))
+                await time_passes(engine.rng.choice((0.0, 0.0, 0.0, 0.01, 0.05)))
             if (fate := fate_of_now.get(None)) is not None:
                 await fate.going.wait()
                 await fate.until_buried()
@@ -130,7 +131,7 @@ class InlineSession(SqliteSession):
                 code = getattr(error, "sqlite_errorcode", 0)
                 if code & 0xFF != sqlite3.SQLITE_BUSY or loop.time() > until_s:
                     raise _told(error, self._path) from error
-                await asyncio.sleep(_TRIED_AGAIN_S)
+                await time_passes(_TRIED_AGAIN_S)
 
 
 class WorldDatabase(Database):

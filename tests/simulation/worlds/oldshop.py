@@ -1,6 +1,5 @@
 """The service that still has a database: an applier keeps its table, and it leaves orders in an outbox."""
 
-import asyncio
 import shutil
 import tempfile
 from functools import partial
@@ -16,6 +15,7 @@ from headrace.bridge.outboxtable import ensure_outbox
 from headrace.bridge.session import Access
 from headrace.errors import BridgeError
 from headrace.events.position import TopicPartition
+from tests.simulation.jumping import time_passes
 from tests.simulation.worlds.app import ShopApp
 from tests.simulation.worlds.database import InlineEngine, WorldDatabase
 from tests.simulation.worlds.events import Note, Order
@@ -71,7 +71,7 @@ class OldShop:
         """Leave orders in the outbox, some of them in transactions that are rolled back."""
         rng = self._rng
         for number in range(_ORDERS):
-            await asyncio.sleep(rng.random() * 2 * world.shape.busy_s / _ORDERS)
+            await time_passes(rng.random() * 2 * world.shape.busy_s / _ORDERS)
             order = msgspec.structs.replace(world.outside.order(f"b{number}", rng), how="plain")
             try:
                 await self._leave(order, is_kept=rng.random() > _TAKEN_BACK)

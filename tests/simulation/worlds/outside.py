@@ -1,12 +1,12 @@
 """What comes from producers whom no trouble of a worker touches: orders, rates, and garbage."""
 
-import asyncio
 from collections import Counter
 from random import Random
 from typing import TYPE_CHECKING
 
 from headrace.events.position import TopicPartition
 from headrace.testing.producer import Producer
+from tests.simulation.jumping import time_passes
 from tests.simulation.worlds.events import RATES, Order, Rated
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Outside:
         rng, shape = self._rng, self._world.shape
         moments = sorted(rng.random() * shape.busy_s for _ in range(shape.orders))
         for at, moment in enumerate(moments):
-            await asyncio.sleep(max(0.0, moment - self._world.clock.monotonic()))
+            await time_passes(max(0.0, moment - self._world.clock.monotonic()))
             if "orders" not in self._world.ledger.topics:
                 continue
             if shape.has_rates and rng.random() < 0.4:

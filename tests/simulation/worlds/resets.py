@@ -5,7 +5,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from headrace.cli.layout import find_layout
-from headrace.errors import HeadraceError
+from headrace.errors import Fenced, HeadraceError
 from headrace.events.position import TopicPartition
 from headrace.flow.reset import refuse_loss, reset_task
 from headrace.testing.lookups import Lookups
@@ -56,5 +56,9 @@ async def reset_main(world: "SimulatedWorld", rng: Random) -> None:
         await asyncio.wait({command})
         place = TopicPartition(group.changelog, partition)
         world.tell(f"main/{partition} stands at unit {world.model.task(place).unit} after the reset")
-        if not command.cancelled() and (failure := command.exception()) is not None:
+        failure = None if command.cancelled() else command.exception()
+        if isinstance(failure, Fenced):
+            # A worker has joined meanwhile: it wins, and finishes what the reset has begun.
+            world.tell(f"main/{partition}: {failure.what}")
+        elif failure is not None:
             raise failure

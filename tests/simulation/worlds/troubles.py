@@ -8,6 +8,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from headrace.events.position import TopicPartition
+from tests.simulation.jumping import time_passes
 from tests.simulation.worlds.cluster import Outcome
 from tests.simulation.worlds.resets import reset_main
 from tests.simulation.worlds.shape import Shape
@@ -68,7 +69,7 @@ class Troubles:
                 tasks.create_task(self._later(kind, moment), name=f"trouble {kind}")
 
     async def _later(self, kind: str, moment_s: float) -> None:
-        await asyncio.sleep(moment_s)
+        await time_passes(moment_s)
         self.counts[kind] += 1
         self._world.tell(f"trouble: {kind}")
         await self._kinds[kind][1]()
@@ -89,7 +90,7 @@ class Troubles:
             return
         async with struck.troubled:
             await self._bury(struck)
-            await asyncio.sleep(self._rng.random() * 0.4)
+            await time_passes(self._rng.random() * 0.4)
             self._start(struck)
         if self._rng.random() < 0.3:
             again = await self._die_at(self._rng.choice(_TAKE_OVER))
@@ -171,7 +172,7 @@ class Troubles:
             return
         fate = worker.step_fate
         fate.calls_left = self._rng.randint(0, 8)
-        await asyncio.sleep(self._rng.choice((0.1, 0.5, 2.0)))
+        await time_passes(self._rng.choice((0.1, 0.5, 2.0)))
         fate.calls_left = None
 
     async def _compact(self) -> None:
@@ -208,7 +209,7 @@ class Troubles:
         if self._rng.random() < 0.6 and len(self._running()) > 0 and worker.instance in group.members:
             worker.tell("is put out of the group")
             group.expel(worker.instance)
-        await asyncio.sleep(self._rng.choice((0.3, 1.5)))
+        await time_passes(self._rng.choice((0.3, 1.5)))
         fate.going.set()
         worker.tell("goes on")
 
@@ -239,7 +240,7 @@ class Troubles:
                 await self._leave()
             else:
                 group.rebalance()
-            await asyncio.sleep(self._rng.random() * 0.1)
+            await time_passes(self._rng.random() * 0.1)
 
     # --- machines
 
@@ -248,7 +249,7 @@ class Troubles:
         if worker is not None:
             worker.tell("has no room on its disk")
             worker.world_disk.is_full = True
-            await asyncio.sleep(self._rng.choice((0.2, 1.0)))
+            await time_passes(self._rng.choice((0.2, 1.0)))
             worker.world_disk.is_full = False
 
     async def _rot(self) -> None:
@@ -265,7 +266,7 @@ class Troubles:
             old.engine.doubts += 1
             return
         old.engine.is_down = True
-        await asyncio.sleep(self._rng.choice((0.1, 0.6)))
+        await time_passes(self._rng.choice((0.1, 0.6)))
         old.engine.is_down = False
 
     async def _set_clock(self) -> None:

@@ -13,6 +13,7 @@ from headrace.events.position import Catalog, Position, TopicPartition
 from headrace.events.token import Token
 from headrace.testing.client import Doors
 from headrace.testing.worker import Worker
+from tests.simulation.jumping import time_passes
 from tests.simulation.worlds.asgi import Answer, ask
 from tests.simulation.worlds.events import RATES, Order
 
@@ -76,7 +77,7 @@ class Visitors:
         await self._order(number, key=f'"k{number}"' if has_key else "")
 
     async def _visit(self, number: int, moment_s: float) -> None:
-        await asyncio.sleep(moment_s)
+        await time_passes(moment_s)
         dice = self._rng.random()
         if dice < 0.25:
             await self._order(number, key="")
@@ -110,7 +111,7 @@ class Visitors:
                 visitor.learn(answer)
                 if rng.random() < 0.6:
                     return
-            await asyncio.sleep(rng.random() * 0.4)
+            await time_passes(rng.random() * 0.4)
 
     async def _read(self, number: int) -> None:
         visitor, rng = self._visitor, self._rng

@@ -16,7 +16,7 @@ from headrace.tables.view import PartitionView, ViewState
 from headrace.testing.rows import raw_rows
 from headrace.testing.worker import Worker
 from headrace.testing.world import PromiseBroken, World
-from tests.simulation.jumping import LoopClock
+from tests.simulation.jumping import LoopClock, time_passes
 from tests.simulation.worlds.app import ID, ShopApp
 from tests.simulation.worlds.cluster import Ledger
 from tests.simulation.worlds.events import Shop
@@ -184,13 +184,13 @@ class SimulatedWorld:
                 break
             if self.clock.monotonic() > _PATIENCE_S:
                 raise Stuck("what was left in the outbox is not published")
-            await asyncio.sleep(_LOOK_EVERY_S)
+            await time_passes(_LOOK_EVERY_S)
         await self._until(lambda: not any(self.what_waits()), "not everything is handled")
         if self.old is not None:
             await self.old.check(self)
 
     async def _start_later(self, worker: WorldWorker) -> None:
-        await asyncio.sleep(self.rng.random() * 0.3)
+        await time_passes(self.rng.random() * 0.3)
         worker.start()
 
     async def _until(self, is_so: Callable[[], bool], complaint: str) -> None:
@@ -201,7 +201,7 @@ class SimulatedWorld:
                 raise Stuck(f"{complaint}: {'; '.join(self.what_waits())}")
             if self.shop.hanging.total():
                 await self.troubles.let_go()
-            await asyncio.sleep(_LOOK_EVERY_S)
+            await time_passes(_LOOK_EVERY_S)
 
     # --- what must hold at any moment
 
@@ -213,7 +213,7 @@ class SimulatedWorld:
                 worker.check()
             self.look()
             self._raise_broken()
-            await asyncio.sleep(_LOOK_EVERY_S)
+            await time_passes(_LOOK_EVERY_S)
 
     def look(self) -> None:
         """Hold what every worker shows now to the model: rows and position together."""
