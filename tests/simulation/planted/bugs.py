@@ -94,7 +94,7 @@ BUGS = (
     _bug(
         "store-not-caught-up",
         "A store that is there is served as it is, without reading on in its changelog.",
-        0,
+        1,
         "flow/restore.py",
         "        if self.offset_next < held.end:\n            self._write_mark(",
         "        if is_new and self.offset_next < held.end:\n            self._write_mark(",
@@ -163,7 +163,7 @@ BUGS = (
     _bug(
         "damage-trusted",
         "A store in which damage was found is opened again as if nothing had been.",
-        0,
+        8,
         "flow/opening.py",
         "        aside = await _aside(engine, lambda: engine.quarantine(group, partition, clock.time()))\n",
         "        aside = None\n",
@@ -196,7 +196,7 @@ BUGS = (
     _bug(
         "requests-not-restored",
         "Who takes over a partition of recorded requests does not read what was recorded.",
-        0,
+        4,
         "flow/requests/desk.py",
         "            await restore.run(site.log, held, may_be_cut=True)\n",
         "",
@@ -212,7 +212,7 @@ BUGS = (
     _bug(
         "read-does-not-wait",
         "A read that brings a position is answered before its row contains it.",
-        0,
+        100,
         "http/waiting.py",
         "        if not asked.may_wait:\n            return asked\n        try:",
         "        if True:\n            return asked\n        try:",
