@@ -1,6 +1,7 @@
 """The log of a world: slow by chance, and each transaction goes step by step and may end in the dark."""
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from random import Random
@@ -120,6 +121,11 @@ class WorldLog(LinkedLog):
             await self._link.fate.stand_at(Step.FENCED)
         await self._link.hop()
         return writer
+
+    async def close(self) -> None:
+        """Disconnect; a network that is cut is no obstacle."""
+        with contextlib.suppress(Unavailable):
+            await super().close()
 
     async def join(self, member: Member) -> Membership:
         """Become a worker of the app, who is to ask the group whenever it was fenced."""

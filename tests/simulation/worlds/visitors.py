@@ -12,7 +12,6 @@ import msgspec
 from headrace.events.position import Catalog, Position, TopicPartition
 from headrace.events.token import Token
 from headrace.testing.client import Doors
-from headrace.testing.worker import Worker
 from tests.simulation.jumping import time_passes
 from tests.simulation.worlds.asgi import Answer, ask
 from tests.simulation.worlds.events import RATES, Order
@@ -139,7 +138,7 @@ class Visitors:
         able = [each for each in self._world.workers if each.is_listening]
         if not able:
             return None
-        worker: Worker = self._rng.choice(able)
+        worker = self._rng.choice(able)
         self._world.tell(f"{method} {path} to worker {worker.number}")
         life = worker.lives
         try:
@@ -148,7 +147,8 @@ class Visitors:
         except TimeoutError:
             return None
         # A server that stops or dies cuts its connections: this answer would not have arrived.
-        return answer if worker.is_running and worker.lives == life else None
+        is_there = worker.is_running and worker.lives == life and not worker.was_put_out
+        return answer if is_there else None
 
     def _count(self, what: str, answer: Answer | None) -> None:
         status = 0 if answer is None else answer.status
