@@ -155,7 +155,7 @@ BUGS = (
     _bug(
         "units-applied-side-by-side",
         "A unit is applied to the store beside the one in front of it.",
-        0,
+        22,
         "flow/settling.py",
         "        if previous is not None:\n            await previous\n",
         "",
@@ -202,28 +202,12 @@ BUGS = (
         "",
     ),
     _bug(
-        "failed-request-accepted",
-        "A request whose transaction failed is told that it was committed.",
-        0,
-        "flow/outgate.py",
-        "                waiting.done.set_exception(error)\n",
-        "                waiting.done.set_result(Position())\n",
-    ),
-    _bug(
         "read-does-not-wait",
         "A read that brings a position is answered before its row contains it.",
         100,
         "http/waiting.py",
         "        if not asked.may_wait:\n            return asked\n        try:",
         "        if True:\n            return asked\n        try:",
-    ),
-    _bug(
-        "stamps-not-heeded",
-        "Events are handed out although what their senders had seen is not handled yet.",
-        0,
-        "flow/admission.py",
-        "        if not missing:\n            for print_, offset in others:",
-        "        missing.clear()\n        if not missing:\n            for print_, offset in others:",
     ),
     _bug(
         "two-keepers",
