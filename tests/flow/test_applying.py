@@ -118,12 +118,15 @@ async def test_a_large_unit_that_no_other_follows_waits_a_tenth_of_a_second() ->
 
 
 async def test_eight_large_units_wait_for_no_other_and_take_no_ninth() -> None:
-    async with shelf() as task:
-        for number in range(8):
-            task.commit(large(b"%d" % number))
-        room = asyncio.create_task(task.applying.until_room(), name="room")
-        await asyncio.sleep(0)
-        assert not room.done()
-        await task.applying.until_applied()
-        await room
-        assert task.store.get(b"key-0007") == b"7"
+    task = Shelf()
+    for number in range(8):
+        task.commit(large(b"%d" % number))
+    room = asyncio.create_task(task.applying.until_room(), name="room")
+    await quiet()
+    assert not room.done()
+    running = asyncio.create_task(task.applying.run(), name="applying")
+    await room
+    await quiet()
+    assert task.store.get(b"key-0007") == b"7"
+    running.cancel()
+    await asyncio.wait({running})

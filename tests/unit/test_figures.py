@@ -1,6 +1,7 @@
 """Metrics: every declared one is shown by some part of a worker, and each says what its declaration says."""
 
 from headrace.bridge.shadow.findings import Findings
+from headrace.bridge.tally import Tally
 from headrace.events.position import Position, TopicPartition
 from headrace.figures import run_samples
 from headrace.flow.figures import FlowFigures
@@ -63,6 +64,9 @@ def values() -> dict[tuple[str, tuple[str, ...]], float | Histogram]:
         *request_samples([read], waiting=0),
     ]
     samples += Findings("balances").samples()
+    tally = Tally()
+    tally.add()
+    samples += tally.samples()
     hops = HopFigures()
     hops.failed(HopKind.READ, "TimeoutError")
     return {(sample.metric.name, sample.labels): sample.value for sample in (*samples, *hops.samples())}

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from headrace.flow import clearing, restore, settling, stream
+from headrace.flow import applying, clearing, restore, stream
 from headrace.flow.requests import desk
 from tests.simulation.worlds.loop import SeededLoop
 from tests.simulation.worlds.shape import Shape, draw
@@ -17,7 +17,7 @@ from tests.simulation.worlds.steps import watched_seams
 from tests.simulation.worlds.world import Life, SimulatedWorld
 
 REPLAY = "SIMULATION_SEED={seed} pytest tests/simulation/worlds"
-_SLICED: tuple[ModuleType, ...] = (settling, restore, clearing, desk)
+_SLICED: tuple[ModuleType, ...] = (applying, restore, clearing, desk)
 
 
 def lived(seed: int, shape: Shape | None = None) -> Life:
