@@ -150,7 +150,8 @@ BUGS = (
         0,
         "flow/applying.py",
         "            await self._apply(units)\n",
-        "            for unit in units:\n                self._view.retire(unit.layer)\n            await self._apply(units)\n",
+        "            for unit in units:\n                self._view.retire(unit.layer)\n"
+        "            await self._apply(units)\n",
     ),
     _bug(
         "units-applied-side-by-side",
