@@ -4,11 +4,13 @@ import random
 from pathlib import Path
 
 import httpx
+import pytest
 
 from app.grocery import load_year
 from headrace.log.connect import connect
 from headrace.log.port import Append
 from headrace.settings import Settings
+from headrace.testing.kafka_broker import KafkaBroker
 from tests.process.ledger import Ledger, check_log, check_reads, read_all
 from tests.process.workers import Worker, running, until_covered
 
@@ -16,9 +18,18 @@ STOPS = 4
 
 
 async def test_sigterm_under_load_finishes_the_unit_on_the_embedded_log(tmp_path: Path) -> None:
-    """Stop while events stream in; start again; nothing is lost and nothing counted twice."""
-    fate, address = random.Random(8), f"embedded://{tmp_path}/log.db"
-    worker = Worker("app.loyalty", "w0", tmp_path, {"HEADRACE_LOG": address})
+    await _stop_under_load(f"embedded://{tmp_path}/log.db", tmp_path)
+
+
+@pytest.mark.kafka
+async def test_sigterm_under_load_finishes_the_unit_on_kafka(own_broker: KafkaBroker, tmp_path: Path) -> None:
+    await _stop_under_load(f"kafka://{own_broker.address}", tmp_path)
+
+
+async def _stop_under_load(address: str, folder: Path) -> None:
+    """Stop by SIGTERM while events stream in; start again; nothing is lost and nothing counted twice."""
+    fate = random.Random(8)
+    worker = Worker("app.loyalty", "w0", folder, {"HEADRACE_LOG": address})
     log = connect(Settings(log=address))
     await log.open()
     try:
