@@ -182,6 +182,16 @@ async def _persist(workers: list[Service], logs: list[InterruptedLog], name: str
     raise AssertionError(f"{name} was never answered")
 
 
+class SetClock(VirtualClock):
+    """A clock whose wall time somebody sets; what has passed is counted on."""
+
+    set_by_s = 0.0
+
+    def time(self) -> float:
+        """Seconds since the epoch, as they were set."""
+        return super().time() + self.set_by_s
+
+
 FAILURES = (None, None, CommitUnknown("no answer"), Unavailable("cut"), Fenced("taken over"))
 
 
@@ -212,3 +222,33 @@ async def test_after_a_day_a_key_is_free_again_and_its_answer_forgotten(till: Ti
                 "Idempotent-Replayed" not in (await http.post("/buys", json=ONE, headers=key(name))).headers
             )
         assert sum(view.rows_estimate() for view in service.runtime.desks()) == 2
+
+
+async def test_a_clock_that_is_set_forwards_cuts_no_answer_short(till: Till) -> None:
+    log, clock = SimulatedLog(), SetClock()
+    async with worker(till, log, clock=clock) as (_, http):
+        first = await http.post("/buys", json=ONE, headers=key())
+        clock.set_by_s = 30 * KEPT_MS / 1000
+        assert facts(await http.post("/buys", json=ONE, headers=key())) == facts(first)
+        await http.post("/buys", json=ONE, headers=key("later"))
+        # By now the look that comes every hour has been there, too.
+        clock.move_to(KEPT_MS / 1000 - 1)
+        assert facts(await http.post("/buys", json=ONE, headers=key())) == facts(first)
+        clock.move_to(KEPT_MS / 1000)
+        assert "Idempotent-Replayed" not in (await http.post("/buys", json=ONE, headers=key())).headers
+        assert (await http.post("/buys", json=ONE, headers=key("later"))).headers["Idempotent-Replayed"]
+    assert till.handled == 3
+
+
+async def test_what_was_answered_while_a_clock_was_set_back_is_known_when_it_is_right_again(
+    till: Till,
+) -> None:
+    log, clock, engine = SimulatedLog(), SetClock(), LastingEngine()
+    async with worker(till, log, engine, clock=clock) as (service, http):
+        clock.set_by_s = -2 * KEPT_MS / 1000
+        first = await http.post("/buys", json=ONE, headers=key())
+        await service.crash()
+    clock.set_by_s = 0.0
+    async with worker(till, log, engine, clock=clock) as (_, http):
+        assert facts(await http.post("/buys", json=ONE, headers=key())) == facts(first)
+    assert till.handled == 1

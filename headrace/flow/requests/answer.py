@@ -28,7 +28,7 @@ class RecordedRequest(msgspec.Struct, frozen=True, array_like=True):
     """A record of `<app>.requests`; its key is the request's own."""
 
     recorded_ms: int
-    """When, by the clock of the worker that answered; first, so that expiry reads no further."""
+    """When, by the clock of the worker that answered (`Hours`); first, so that expiry reads no further."""
     fingerprint: bytes
     """Of the request: another one under the same key is refused."""
     answer: Answer

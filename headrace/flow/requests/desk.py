@@ -27,6 +27,7 @@ from headrace.flow.requests.answer import (
     is_expired,
 )
 from headrace.flow.requests.forgetting import forget_now_and_then
+from headrace.flow.requests.hours import Hours
 from headrace.flow.restore import APPLY_ROWS_MAX, Restore
 from headrace.flow.sending import Outbox
 from headrace.flow.takeover import transactional_id, verify_identities
@@ -88,6 +89,7 @@ class Desk:
         self._desks = desks
         self._where = TopicPartition(group.changelog, partition)
         self._topic_id = site.topics[group.changelog].topic_id
+        self._hours = Hours(site.clock)
         self._offset_next = 0
         self._in_hand: dict[bytes, InHand] = {}
         self._waiting: list[_Entry] = []
@@ -151,7 +153,9 @@ class Desk:
     async def _serve(self, writer: Writer, store: Store) -> None:
         loop = asyncio.get_running_loop()
         store.damage.watch(lambda: loop.call_soon_threadsafe(self._wake.set))
-        forgetting = forget_now_and_then(store, partial(self._forget, store), self._site.clock)
+        forgetting = forget_now_and_then(
+            store, partial(self._forget, store), self._hours.expiring_ms, self._site.clock
+        )
         purging = asyncio.create_task(forgetting, name="purge of requests")
         self._view.serve(store, Position())
         self._desks[self._partition] = self
@@ -225,8 +229,8 @@ class Desk:
         in_hand.is_submitted = True
 
         def rows(position: Position) -> Sequence[Row]:
-            now_ms = self._now_ms()
-            in_hand.recorded = RecordedRequest(now_ms, in_hand.fingerprint, answer(position))
+            recorded_ms = self._hours.recording_ms()
+            in_hand.recorded = RecordedRequest(recorded_ms, in_hand.fingerprint, answer(position))
             return [(key, encode_request(in_hand.recorded))]
 
         done: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
@@ -244,7 +248,7 @@ class Desk:
 
     def _recorded(self, key: bytes) -> RecordedRequest | None:
         raw = self._view.get(key)
-        if raw is None or is_expired(raw, self._now_ms()):
+        if raw is None or is_expired(raw, self._hours.expiring_ms()):
             return None
         return decode_request(raw)
 
@@ -327,7 +331,7 @@ class Desk:
 
     def _tombstones(self, store: Store, keys: Sequence[bytes]) -> Sequence[Row]:
         """Deletions of what is expired still; a key that is in hand again is left to its request."""
-        now_ms = self._now_ms()
+        now_ms = self._hours.expiring_ms()
         rows = ((key, store.get(key)) for key in keys if key not in self._in_hand)
         return [(key, None) for key, raw in rows if raw is not None and is_expired(raw, now_ms)]
 

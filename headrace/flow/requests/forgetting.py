@@ -19,19 +19,21 @@ Forget = Callable[[Sequence[bytes]], Awaitable[object]]
 """Deletes what is expired still of some keys, in the log and in the store."""
 
 
-async def forget_now_and_then(store: Store, forget: Forget, clock: Clock) -> NoReturn:
+async def forget_now_and_then(
+    store: Store, forget: Forget, now_ms: Callable[[], int], clock: Clock
+) -> NoReturn:
     """Look at once and then every hour, for as long as the store is open. Raises: StoreCorrupt."""
     while True:
         start = _FIRST_KEY
-        while keys := await _expired(store, start, clock):
+        while keys := await _expired(store, start, now_ms()):
             await forget(keys)
             start = keys[-1] + b"\0"
         await clock.sleep(EVERY_S)
 
 
-async def _expired(store: Store, start: bytes, clock: Clock) -> list[bytes]:
+async def _expired(store: Store, start: bytes, now_ms: int) -> list[bytes]:
     """Some expired keys from here on, looked for in slices."""
-    now_ms, found = int(clock.time() * 1000), list[bytes]()
+    found = list[bytes]()
     snapshot = store.snapshot()
     try:
         rows = snapshot.scan(start, None)

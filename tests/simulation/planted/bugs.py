@@ -190,9 +190,17 @@ BUGS = (
         "A request whose key was answered before is handled again.",
         4,
         "flow/requests/desk.py",
-        "        if raw is None or is_expired(raw, self._now_ms()):\n            return None\n"
+        "        if raw is None or is_expired(raw, self._hours.expiring_ms()):\n            return None\n"
         "        return decode_request(raw)\n",
         "        return None\n",
+    ),
+    _bug(
+        "answers-expire-by-a-set-clock",
+        "A clock that is set forward by a day takes the recorded answers away.",
+        99,
+        "flow/requests/hours.py",
+        "        return int(min(self._both_s()) * 1000)\n",
+        "        return int(self._clock.time() * 1000)\n",
     ),
     _bug(
         "requests-not-restored",

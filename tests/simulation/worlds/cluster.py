@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from random import Random
+from typing import NamedTuple
 
 from headrace.errors import CommitUnknown, Fenced, LogError, RecordRefused, Unavailable
 from headrace.events.position import TopicPartition
@@ -38,12 +40,21 @@ class Outcome(Enum):
     SLOW = "its answer is slow"
 
 
+class Opening(NamedTuple):
+    """A writer that was asked for: when, and how far its worker's wall clock was off then."""
+
+    moment_s: float
+    clock_off_s: float
+
+
 class Ledger(Journal):
     """All that was ever committed, held against the model unit by unit."""
 
     def __init__(self, model: Model) -> None:
         super().__init__("world")
         self.model = model
+        self.openings: defaultdict[str, list[Opening]] = defaultdict(list)
+        """Who took each transactional id, one after the other."""
 
 
 class WorldLink(Link):
@@ -51,9 +62,19 @@ class WorldLink(Link):
 
     fate: StepFate
 
-    def __init__(self, ledger: Ledger, fate: StepFate, lookups: Lookups, rng: Random, pace: float) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        fate: StepFate,
+        lookups: Lookups,
+        rng: Random,
+        pace: float,
+        opening: Callable[[], Opening],
+    ) -> None:
         super().__init__(ledger, fate, lookups)
         self.ledger = ledger
+        self.opening = opening
+        """What a writer that is asked for now is noted as."""
         self.outcomes: list[Outcome] = []
         """What becomes of the next transactions, one after the other."""
         self.unconfirmed: set[str] = set()
@@ -111,6 +132,7 @@ class WorldLog(LinkedLog):
 
     async def writer(self, transactional_id: str) -> Writer:
         """A writer; older ones are fenced, and what they left open is aborted."""
+        self._link.ledger.openings[transactional_id].append(self._link.opening())
         await self._link.hop()
         if transactional_id in self._link.unconfirmed:
             self._link.ledger.broken.append(

@@ -1,6 +1,7 @@
 """A reset in a world: it may die at any of its steps, and whoever comes next finishes it."""
 
 import asyncio
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from headrace.errors import Fenced, HeadraceError
 from headrace.events.position import TopicPartition
 from headrace.flow.reset import refuse_loss, reset_task
 from headrace.testing.lookups import Lookups
-from tests.simulation.worlds.cluster import WorldLink, WorldLog
+from tests.simulation.worlds.cluster import Opening, WorldLink, WorldLog
 from tests.simulation.worlds.steps import Step, StepFate
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ async def reset_main(world: "SimulatedWorld", rng: Random) -> None:
     """Reset the main group, partition after partition; the app has no worker meanwhile."""
     for partition in range(world.shape.partitions):
         fate = ResetFate(world.hits, lambda what: world.tell(f"reset {what}"))
-        link = WorldLink(world.ledger, fate, Lookups(), rng, world.shape.pace)
+        opening = partial(Opening, world.clock.monotonic(), 0.0)
+        link = WorldLink(world.ledger, fate, Lookups(), rng, world.shape.pace, opening)
         log = WorldLog(link)
         layout = await find_layout(log, world.shop.app.declarations)
         group = layout.groups.get("main")

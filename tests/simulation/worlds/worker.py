@@ -14,7 +14,7 @@ from headrace.testing.link import LinkedLog
 from headrace.testing.lookups import Lookups, WatchedRuntime
 from headrace.testing.virtual_clock import VirtualClock, WorkerClock
 from headrace.testing.worker import Worker, _Unheard
-from tests.simulation.worlds.cluster import Ledger, WorldLink, WorldLog
+from tests.simulation.worlds.cluster import Ledger, Opening, WorldLink, WorldLog
 from tests.simulation.worlds.disk import WorldDisk
 from tests.simulation.worlds.steps import Step, StepFate, fate_of_now
 
@@ -82,8 +82,11 @@ class WorldWorker(Worker):
         """The log as this life reaches it."""
         assert isinstance(self.journal, Ledger)
         assert isinstance(self.fate, StepFate)
-        self.link = WorldLink(self.journal, self.fate, self.lookups, self._rng, self._pace)
+        self.link = WorldLink(self.journal, self.fate, self.lookups, self._rng, self._pace, self._opening)
         return WorldLog(self.link)
+
+    def _opening(self) -> Opening:
+        return Opening(self._shared_clock.monotonic(), self.jumped_s)
 
     def new_context(self) -> Context:
         """The context of one life, whose tasks all know whose they are."""
