@@ -1,25 +1,29 @@
-"""The log, opened while it may still be starting itself."""
+"""What a run asks of the log before it begins, while the log may still be starting itself."""
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from headrace.clock import Clock, is_set_within
 from headrace.errors import Unavailable
-from headrace.log.port import Log
 from headrace.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 PATIENCE_S = 30.0
 
+Answer = TypeVar("Answer")
 
-async def open_patiently(log: Log, stopping: asyncio.Event, settings: Settings, clock: Clock) -> None:
-    """Open the log, trying again for half a minute. Raises: Unavailable, and other errors at once."""
+
+async def ask_patiently(
+    ask: Callable[[], Awaitable[Answer]], stopping: asyncio.Event, settings: Settings, clock: Clock
+) -> Answer:
+    """What the log answers, asked again for half a minute. Raises: Unavailable, and other errors at once."""
     began, wait_s = clock.monotonic(), settings.reopen_backoff_s
     while True:
         try:
-            await log.open()
-            return
+            return await ask()
         except Unavailable as error:
             if clock.monotonic() - began > PATIENCE_S or stopping.is_set():
                 raise

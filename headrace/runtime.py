@@ -41,7 +41,7 @@ from headrace.http.whiteboard.survey import Survey
 from headrace.log.connect import connect
 from headrace.log.inquiry import Inquiry
 from headrace.log.port import Log, Member, Membership, TopicInfo
-from headrace.opening import open_patiently
+from headrace.opening import ask_patiently
 from headrace.outside import Outside
 from headrace.provisioning import provision_run
 from headrace.settings import Settings
@@ -128,7 +128,7 @@ class Runtime:
         if self.settings.contract_only:
             enforce(self.settings, self.declarations.bridged)
         try:
-            await open_patiently(self._log, self._stopping, self.settings, self._clock)
+            await ask_patiently(self._log.open, self._stopping, self.settings, self._clock)
             await self._provision()
             # Reads, probes and progress answer from here on, while the tables are being restored.
             await self._http.start()
@@ -166,7 +166,11 @@ class Runtime:
             engine.close()
 
     async def _provision(self) -> None:
-        found = await provision_run(self._log, self.settings, self.declarations)
+        log, settings, declared = self._log, self.settings, self.declarations
+        # Once more from the beginning is once: what was created is there by then.
+        found = await ask_patiently(
+            lambda: provision_run(log, settings, declared), self._stopping, settings, self._clock
+        )
         self._topics, self._groups, self._catalog = found.topics, found.groups, found.catalog
         self._inquiry.know(found.topics.values())
         self._outside.groups, self._outside.catalog = found.groups, found.catalog

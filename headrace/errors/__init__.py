@@ -33,6 +33,7 @@ HeadraceError
         RowMismatch         a stored row does not fit the declared value type
     LogError                the log refused, or cannot be reached
         Unavailable         nobody answers; trying again may help
+            WorkerStopping  this worker stops, and sends nothing any more
         Fenced              another holder of this transactional id took over
         CommitUnknown       the commit was sent and its outcome is not known
         RecordRefused       the log does not take a record of this unit
@@ -100,6 +101,7 @@ from headrace.errors.log import (
     RecordRefused,
     TopicMismatch,
     Unavailable,
+    WorkerStopping,
 )
 from headrace.errors.request import (
     ForeignToken,
@@ -199,4 +201,5 @@ __all__ = [
     "UnrecordableAnswer",
     "UntrueStamp",
     "UntrueToken",
+    "WorkerStopping",
 ]

@@ -16,6 +16,12 @@ class Unavailable(LogError):
     is_recoverable = True
 
 
+class WorkerStopping(Unavailable):
+    """This worker stops, and sends nothing any more; nothing was committed."""
+
+    hint = "Send it again: another worker takes it, or this one when it has started anew."
+
+
 class Fenced(LogError):
     """Another holder of this transactional id has taken over."""
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from headrace.errors import HeadraceError, OutsideAgent
+from headrace.errors import CommitUnknown, HeadraceError, WorkerStopping
 from headrace.events.envelope import Envelope, Headers, fresh_event_id
 from headrace.events.position import Position, TopicPartition
 from headrace.events.seen import NOTHING_SEEN, Seen
@@ -83,7 +83,7 @@ class Outgate:
     async def run(self) -> None:
         """Commit what is sent, until cancelled.
 
-        Cancel: what waits gets OutsideAgent, what is being committed has an unknown outcome.
+        Cancel: what waits gets WorkerStopping, what is being committed CommitUnknown.
         """
         writer: Writer | None = None
         try:
@@ -100,9 +100,12 @@ class Outgate:
                     if writer is not None:
                         await writer.close()
                         writer = None
+                except asyncio.CancelledError:
+                    self._fail(batch, WorkerStopping("the worker stopped before this was sent"))
+                    raise
         finally:
             self._is_open = False
-            self._fail(self._waiting, OutsideAgent("the worker stopped before this was sent"))
+            self._fail(self._waiting, WorkerStopping("the worker stopped before this was sent"))
             if writer is not None:
                 await writer.close()
 
@@ -115,7 +118,7 @@ class Outgate:
         try:
             offsets = await writer.commit([Append(*place, records) for place, records in merged.items()])
         except asyncio.CancelledError:
-            self._fail(batch, OutsideAgent("the worker stopped while this was being sent"))
+            self._fail(batch, CommitUnknown("the worker stopped while this was being sent"))
             raise
         self.commit_time.add(time.perf_counter() - began)
         self.transactions += 1
@@ -140,7 +143,7 @@ class Outgate:
         if not outbox.records:
             return Position()
         if not self._is_open:
-            raise OutsideAgent("the worker is stopping and sends nothing any more")
+            raise WorkerStopping("the worker is stopping and sends nothing any more")
         waiting = _Waiting(outbox, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self._has_waiting.set()

@@ -32,6 +32,7 @@ from headrace.errors import (
     UnencodableValue,
     UnrecordableAnswer,
     UntrueToken,
+    WorkerStopping,
 )
 
 logger = logging.getLogger("headrace.http")
@@ -114,6 +115,7 @@ _STATUSES: dict[type[HeadraceError], tuple[int, str, tuple[RawHeader, ...]]] = {
     NotReached: (503, _AS_SAID, (RETRY_AFTER,)),
     TooManyWaiters: (503, "As many requests wait here as may.", (RETRY_AFTER,)),
     Unavailable: (503, "The log does not answer; nothing was committed.", (RETRY_AFTER,)),
+    WorkerStopping: (503, "This worker stops; nothing was committed.", (RETRY_AFTER,)),
     Fenced: (503, "This worker was replaced by another one; nothing was committed.", (RETRY_AFTER,)),
     AlreadyRunning: (503, "Another worker holds the log; nothing was committed.", (RETRY_AFTER,)),
     CommitUnknown: (

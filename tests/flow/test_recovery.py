@@ -81,7 +81,7 @@ async def live(
     feeding.cancel()
     dying.cancel()
     for outcome in await asyncio.gather(feeding, return_exceptions=True):
-        ended_by = (errors.Unavailable, errors.OutsideAgent, OSError, asyncio.CancelledError)
+        ended_by = (errors.Unavailable, errors.CommitUnknown, OSError, asyncio.CancelledError)
         assert outcome is None or isinstance(outcome, ended_by), outcome
     cluster.mend()
     engine.mend()

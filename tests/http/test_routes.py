@@ -16,6 +16,7 @@ from headrace.errors import (
     OutsideAgent,
     RecordTooLarge,
     Unavailable,
+    WorkerStopping,
 )
 from headrace.events.position import Position, TopicPartition
 from headrace.events.token import Token
@@ -124,6 +125,7 @@ async def test_something_else_than_a_response_sends_nothing() -> None:
     ("failure", "said"),
     [
         (Unavailable("no broker"), "nothing was committed"),
+        (WorkerStopping("too late"), "This worker stops; nothing was committed"),
         (CommitUnknown("EndTxn timed out"), "outcome is unknown"),
     ],
 )

@@ -91,8 +91,8 @@ async def test_a_delayed_end_of_a_transaction_does_not_end_a_later_one(
     script, task = proxy.script, unique("task")
     owner = await log.writer(task)
     await owner.commit([Append(*changelog, records("unit 0"))])
-    late, last_batch = script.next(Api.END_TXN), Point(Api.PRODUCE, script.count(Api.PRODUCE) + 3)
-    script.add(Rule(late, Fault.HOLD_REQUEST, hold_s=LATE_S, until=last_batch))
+    late, next_end = script.next(Api.END_TXN), Point(Api.END_TXN, script.count(Api.END_TXN) + 2)
+    script.add(Rule(late, Fault.HOLD_REQUEST, hold_s=LATE_S, until=next_end))
     with pytest.raises(CommitUnknown):
         await owner.commit([Append(*changelog, records("unit 1")), Append(*outputs, records("output 1"))])
     await owner.close()

@@ -151,7 +151,10 @@ class WorldLog(LinkedLog):
 
     async def join(self, member: Member) -> Membership:
         """Become a worker of the app, who is to ask the group whenever it was fenced."""
-        return _AskedMembership(await super().join(member), self._link)
+        while True:
+            with contextlib.suppress(Unavailable):
+                # The port: joining goes on in the background, and `next` tells of a group that is silent.
+                return _AskedMembership(await super().join(member), self._link)
 
 
 class _AskedMembership:
