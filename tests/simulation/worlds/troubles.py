@@ -109,6 +109,10 @@ class Troubles:
                     self._start(first)
         running = [worker for worker in self._running() if not worker.troubled.locked()]
         after = self._rng.choice((1, 1, 1, 2, 3))
+        if step is Step.UNMARKED:
+            # Only the last slice of a unit comes to it: a second unit often comes too late. What was
+            # drawn for it is drawn all the same, so that every other draw of a seed stays what it was.
+            after = 1
         for worker in running:
             worker.step_fate.arm_step(step, after)
             if step in (Step.UNKNOWN_ABORTED, Step.UNKNOWN_COMMITTED):
