@@ -72,7 +72,7 @@ def error_tree() -> Iterator[tuple[type[HeadraceError], int]]:
     def below(cls: type[HeadraceError], depth: int) -> Iterator[tuple[type[HeadraceError], int]]:
         yield cls, depth
         for child in cls.__subclasses__():
-            if child.__module__ == errors.__name__:
+            if child.__module__.startswith(f"{errors.__name__}."):
                 yield from below(child, depth + 1)
 
     return below(HeadraceError, 0)

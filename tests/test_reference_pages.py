@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from headrace import errors
 from headrace.configuration import TYPES
 from headrace.events.envelope import HEADER, Envelope, encode_cloudevent
 from headrace.events.trace import PARENT, STATE
@@ -37,7 +38,7 @@ def test_every_error_is_in_the_tree_at_the_top_of_its_module() -> None:
             re.M,
         )
     )
-    assert {cls.__name__ for cls, _ in error_tree()} <= drawn
+    assert set(errors.__all__) == {cls.__name__ for cls, _ in error_tree()} <= drawn
 
 
 def test_the_record_headers_are_those_that_are_written() -> None:
