@@ -39,7 +39,7 @@ def main() -> int:
         wanted = FATES[name].cycles if options.cycles is None else options.cycles
         try:
             asyncio.run(sitting.live(name, wanted))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  (it is told, and ends the run)
             (sitting.folder / "failure.txt").write_text("".join(traceback.format_exception(error)))
             cause = first_cause(error)
             told = str(cause).partition("\n")[0]

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from headrace.errors import LogError
-from headrace.events.envelope import Envelope, encode_envelope, fresh_event_id
+from headrace.events.envelope import Envelope, Headers, encode_envelope, fresh_event_id
 from headrace.events.position import Position, TopicPartition
 from headrace.log.port import Append, Log, Outgoing, Writer, catalog
 from headrace.log.stretch import chunks
@@ -121,9 +121,9 @@ class Load:
     def _count(self, key: int) -> int:
         return self.lines.get(key, Line()).count
 
-    def _stamp(self, partition: int) -> tuple[tuple[str, bytes]]:
+    def _stamp(self, partition: int) -> Headers:
         place = TopicPartition(numbers.name, partition)
-        seen = self._catalog.seen(Position({place: self.ends.get(place, 0)}))
+        seen = self._catalog.seen(Position({place: self.ends[place]} if place in self.ends else {}))
         return encode_envelope(Envelope(fresh_event_id(), int(time.time() * 1000), stamp=seen.encode()))
 
     async def _try(self, appends: list[Append]) -> bool:

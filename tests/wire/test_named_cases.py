@@ -84,6 +84,13 @@ async def committed(log: KafkaLog, place: TopicPartition, *, to_stable: bool = F
     return found
 
 
+async def until_open(log: KafkaLog, place: TopicPartition) -> None:
+    """Return once a transaction is open in a partition: the broker tells nobody of it by itself."""
+    async with asyncio.timeout(30.0):
+        while (reached := (await log.offsets([place]))[place]).stable >= reached.end:
+            pass
+
+
 async def test_a_delayed_end_of_a_transaction_does_not_end_a_later_one(
     proxy: Proxy, log: KafkaLog, changelog: TopicPartition, outputs: TopicPartition
 ) -> None:
@@ -91,8 +98,8 @@ async def test_a_delayed_end_of_a_transaction_does_not_end_a_later_one(
     script, task = proxy.script, unique("task")
     owner = await log.writer(task)
     await owner.commit([Append(*changelog, records("unit 0"))])
-    late, next_end = script.next(Api.END_TXN), Point(Api.END_TXN, script.count(Api.END_TXN) + 2)
-    script.add(Rule(late, Fault.HOLD_REQUEST, hold_s=LATE_S, until=next_end))
+    late = script.next(Api.END_TXN)
+    script.add(Rule(late, Fault.HOLD_REQUEST, hold_s=LATE_S, until=WHEN_TOLD))
     with pytest.raises(CommitUnknown):
         await owner.commit([Append(*changelog, records("unit 1")), Append(*outputs, records("output 1"))])
     await owner.close()
@@ -106,6 +113,8 @@ async def test_a_delayed_end_of_a_transaction_does_not_end_a_later_one(
     committing = asyncio.create_task(
         heir.commit([Append(*changelog, records("unit 1 again"))], closing), name="heir"
     )
+    await until_open(log, changelog)
+    script.note_sent(WHEN_TOLD)
     await script.answered(late)
     reached = (await log.offsets([changelog]))[changelog]
     assert reached.stable < reached.end, "the later transaction is still open"
