@@ -44,6 +44,7 @@ _BROKER_DEFAULTED = frozenset({"replication_factor", "min_insync_replicas"})
 _MAY_BE_OFF = frozenset(
     {
         "loop_silence_max_s",
+        "interpreter_silence_max_s",
         "broker_silence_max_s",
         "membership_silence_max_s",
         "fetch_silence_max_s",

@@ -39,7 +39,6 @@ class RuntimeService(Service):
         """Begin the run; its HTTP server answers probes from here on."""
         self.runtime = self._app.new_runtime()
         self._watchdog = Watchdog(self.runtime.vitals, self.runtime.settings)
-        self._watchdog.start()
         self._running = asyncio.create_task(self.runtime.run(), name="headrace runtime")
 
     @Service.task
@@ -54,6 +53,14 @@ class RuntimeService(Service):
         gc.freeze()
         # A unit makes tens of thousands of objects, none in cycles: a look at every 700 of them costs 5 %.
         gc.set_threshold(_GARBAGE_LOOKED_AT_EVERY)
+
+    @Service.task
+    async def _watch_life(self) -> None:
+        """Let the watchdog look from when /livez can be asked: what is loaded before may hold the loop."""
+        assert self.runtime is not None
+        assert self._watchdog is not None
+        await self.runtime.listening.wait()
+        self._watchdog.start()
 
     @Service.task
     async def _watch(self) -> None:

@@ -78,6 +78,8 @@ class Runtime:
         self.declarations = declarations
         self.settings = settings
         self.state = WorkerState.STARTING
+        self.listening = asyncio.Event()
+        """Set once its HTTP server answers."""
         self.ready = asyncio.Event()
         """Set once every partition that was assigned first is served."""
         self.instance = settings.instance
@@ -132,6 +134,7 @@ class Runtime:
             await self._provision()
             # Reads, probes and progress answer from here on, while the tables are being restored.
             await self._http.start()
+            self.listening.set()
             try:
                 self.instance = self.settings.instance or f"{socket.gethostname()}-{self._http.address[1]}"
                 await self._run_with_log()

@@ -152,6 +152,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     loop_silence_max_s: float = 15.0
     """After this long without a turn of the loop the worker ends: a handler or a route holds it with a
     call that blocks; 0: never."""
+    interpreter_silence_max_s: float = 120.0
+    """After this long in which no thread of Python had a turn the worker ends, also one that was stopped for
+    so long and goes on; 0: never."""
     broker_silence_max_s: float = 20.0
     """After this long without an answer of any broker the worker ends; 0: never."""
     membership_silence_max_s: float = 20.0

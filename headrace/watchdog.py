@@ -90,7 +90,7 @@ class Watchdog:
         self._vitals = vitals
         self._clock = clock
         self._exit = exit_
-        self._loop_bound_s = settings.loop_silence_max_s
+        self._interpreter_bound_s = settings.interpreter_silence_max_s
         self._grace_s = settings.watchdog_grace_s
         bounds_s = bounds_of(settings)
         self._tick_s = min([_TICK_MAX_S, *(each / _TICKS_PER_BOUND for each in bounds_s.values() if each)])
@@ -106,6 +106,8 @@ class Watchdog:
         self._loop = asyncio.get_running_loop()
         self._vital.expect()
         self._beat()
+        # By this thread: the other one may never get its first turn.
+        self._arm_backstop()
         self._thread.start()
 
     def stop(self) -> None:
@@ -133,9 +135,8 @@ class Watchdog:
 
     def _arm_backstop(self) -> None:
         """A call that does not even let go of the interpreter stops this thread, too, but no C thread."""
-        if self._loop_bound_s and sys.__stderr__ is not None:
-            after_s = 2 * self._loop_bound_s
-            faulthandler.dump_traceback_later(after_s, exit=True, file=sys.__stderr__)
+        if self._interpreter_bound_s and sys.__stderr__ is not None:
+            faulthandler.dump_traceback_later(self._interpreter_bound_s, exit=True, file=sys.__stderr__)
 
     def _end(self, trouble: Trouble) -> None:
         self._vitals.trouble = trouble
