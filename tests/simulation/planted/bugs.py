@@ -86,7 +86,7 @@ BUGS = (
     _bug(
         "restored-slice-says-all",
         "The first slice of a restore says that the store has the whole of what was fetched.",
-        99,
+        124,
         "flow/restore.py",
         "self.offset_next = chunk.offset_next if stop == len(chunk) else chunk.offsets[stop]",
         "self.offset_next = chunk.offset_next",
