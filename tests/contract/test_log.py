@@ -320,6 +320,7 @@ async def test_a_cancelled_fetch_loses_nothing(log: Log, orders: str, reading: R
     await writer.close()
 
 
+@pytest.mark.timeout(300)  # ten megabytes, through a proxy too, where several suites share two cores
 async def test_a_paused_partition_is_not_given_out_and_holds_no_other_back(
     log: Log, orders: str, reading: Reading
 ) -> None:
