@@ -149,7 +149,7 @@ async def test_a_worker_that_stands_still_ends_and_the_next_one_recovers_and_slo
                 else:
                     assert failure is None
                 assert await worker.ended() == status, worker.tail()
-                told_by_log = worker.tail(400)
+                told_by_log = worker.tail(10_000)
                 assert f"Watchdog: {reason}" in told_by_log or not reason
                 assert stack in told_by_log
                 worker.lines.clear()
@@ -211,7 +211,7 @@ async def test_a_worker_that_reaches_no_broker_ends_and_the_next_one_recovers(
                 assert await worker.ended() == EXIT_STATUS
             finally:
                 own_broker.resume()
-            assert "Watchdog: unreachable broker" in worker.tail(400)
+            assert "Watchdog: unreachable broker" in worker.tail(10_000)
             await worker.start()
             await worker.until_ready()
             await teller.tell(20)
