@@ -197,7 +197,13 @@ async def test_a_worker_that_reaches_no_broker_ends_and_the_next_one_recovers(
     own_broker: KafkaBroker, tmp_path: Path
 ) -> None:
     address = f"kafka://{own_broker.address}"
-    environment = {"HEADRACE_LOG": address, **bounds(BROKER_BOUND_S)}
+    environment = {
+        "HEADRACE_LOG": address,
+        **bounds(BROKER_BOUND_S),
+        # Where no broker answers these stand still, too: the cause is to be named, not what follows of it.
+        "HEADRACE_FETCH_SILENCE_MAX_S": "60",
+        "HEADRACE_MEMBERSHIP_SILENCE_MAX_S": "60",
+    }
     worker = Worker(APP, "one", tmp_path, environment, by_faust=False)
     async with httpx.AsyncClient(timeout=3.0) as client, running(worker):
         async with telling(address) as (teller, _):
