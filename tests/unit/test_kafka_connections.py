@@ -7,7 +7,7 @@ import pytest
 
 from headrace.errors import Unavailable
 from headrace.log.kafka import connections
-from headrace.log.kafka.connections import Connections
+from headrace.log.kafka.connections import TRANSACTION, Connections
 from headrace.log.kafka.metadata import Metadata
 
 
@@ -33,3 +33,11 @@ async def test_a_broker_that_knows_of_none_is_unavailable_and_another_one_is_ask
     with pytest.raises(Unavailable, match="knows of no broker that takes part"):
         await Young({"a:1": 0}).metadata()
     assert len((await Young({"a:1": 0, "a:2": 3}).metadata()).brokers) == 3
+
+
+async def test_a_cluster_that_knows_of_no_living_broker_is_unavailable_and_ends_no_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "read_metadata", metadata_of)
+    with pytest.raises(Unavailable, match="knows of no broker that takes part"):
+        await Young({"a:1": 0}).coordinator(TRANSACTION, "task")

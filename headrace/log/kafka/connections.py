@@ -124,9 +124,6 @@ class Connections:
         """The node that coordinates a group or a transactional id. Raises: Unavailable, LogError."""
         if not self._brokers:
             await self.metadata()
-        if not self._brokers:
-            # A broker that was slow to say that it lives is left out of its own answers.
-            raise Unavailable(f"{self._addresses()} knows of no broker that is alive")
         node = random.choice(list(self._brokers))
         try:
             response = await self.send(node, FindCoordinatorRequest(key, kind))
