@@ -1,6 +1,6 @@
 """A simulation is worth what it finds: each promise, broken on purpose, is found broken."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -46,8 +46,8 @@ async def test_a_take_over_that_forgets_its_position_is_found(monkeypatch: pytes
 async def test_a_unit_that_leaves_rows_out_of_its_changelog_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     encode = Rows.encode
 
-    def careless(self: Rows, unit: dict[Any, Any]) -> Iterator[Row]:
-        return (row for row in encode(self, unit) if b"archive" not in row[0])
+    def careless(self: Rows, writes: Iterable[tuple[Any, Any]]) -> list[Row]:
+        return [row for row in encode(self, writes) if b"archive" not in row[0]]
 
     monkeypatch.setattr(Rows, "encode", careless)
     bank = open_bank()
