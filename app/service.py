@@ -31,6 +31,7 @@ class ServiceProcess:
         self.settings: dict[str, str] = {"HEADRACE_HTTP": self.address}
         self._program = program
         self._process: subprocess.Popen[bytes] | None = None
+        self._is_asked_to_stop = False
 
     @property
     def command(self) -> list[str]:
@@ -39,6 +40,7 @@ class ServiceProcess:
 
     def start(self) -> None:
         """Start the process; its output goes to `log_path`."""
+        self._is_asked_to_stop = False
         with self.log_path.open("wb") as log:
             # A process group of its own: Ctrl-C reaches the demo alone, which stops the workers in order.
             self._process = subprocess.Popen(
@@ -51,8 +53,8 @@ class ServiceProcess:
             )
 
     def check(self) -> None:
-        """Raises: ServiceDied, with the end of its log, unless it runs."""
-        if self._process is None or (status := self._process.poll()) is None:
+        """Raises: ServiceDied, with the end of its log, unless it runs or was asked to stop."""
+        if self._process is None or self._is_asked_to_stop or (status := self._process.poll()) is None:
             return
         lines = self.log_path.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
         tail = "\n".join(f"  {line}" for line in lines)
@@ -68,6 +70,7 @@ class ServiceProcess:
 
     def ask_to_stop(self) -> None:
         """Send SIGTERM, if it still runs."""
+        self._is_asked_to_stop = True
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
 

@@ -1,6 +1,7 @@
 """kill -9 at random instants under load: nothing is lost, nothing is counted twice."""
 
 import json
+import os
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,20 +16,21 @@ from headrace.testing.kafka_broker import KafkaBroker
 from tests.process.ledger import Ledger, check_log, check_reads
 from tests.process.workers import Worker, breath, running, until_covered
 
-CYCLES = 20
+CYCLES = int(os.environ.get("HEADRACE_TEST_KILLS", "10"))
+"""Every second one of them loses the disk, too."""
 BASKETS_PER_CYCLE = 1_500
 
 
 @pytest.mark.kafka
 @pytest.mark.timeout(400)
-async def test_two_workers_on_kafka_survive_20_kills_and_10_lost_disks(
+async def test_two_workers_on_kafka_survive_kills_and_lost_disks(
     own_broker: KafkaBroker, tmp_path: Path
 ) -> None:
     await _survive(f"kafka://{own_broker.address}", tmp_path, workers=2, seed=20261123)
 
 
 @pytest.mark.timeout(400)
-async def test_one_worker_on_the_embedded_log_survives_20_kills_and_10_lost_disks(tmp_path: Path) -> None:
+async def test_one_worker_on_the_embedded_log_survives_kills_and_lost_disks(tmp_path: Path) -> None:
     await _survive(f"embedded://{tmp_path}/log.db", tmp_path, workers=1, seed=20261124)
 
 

@@ -15,7 +15,7 @@ from tests.wire.script import Fault, Point
 
 pytestmark = pytest.mark.kafka
 
-CASES = 4
+CASES = 2
 _commit = Coordinator.commit
 
 

@@ -106,9 +106,8 @@ async def test_a_delayed_end_of_a_transaction_does_not_end_a_later_one(
 
     heir = await log.writer(task)
     assert await committed(log, changelog) == ["unit 0"], "the unit of unknown outcome was not committed"
-    script.add(
-        Rule(script.next(Api.END_TXN), Fault.HOLD_REQUEST, hold_s=LATE_S, until=Point(Api.CONNECT, -1))
-    )
+    heirs = script.next(Api.END_TXN)
+    script.add(Rule(heirs, Fault.HOLD_REQUEST, hold_s=LATE_S, until=Point(Api.CONNECT, -1)))
     closing = Closing(*outputs, lambda _: records("closing 1"))
     committing = asyncio.create_task(
         heir.commit([Append(*changelog, records("unit 1 again"))], closing), name="heir"
@@ -118,6 +117,7 @@ async def test_a_delayed_end_of_a_transaction_does_not_end_a_later_one(
     await script.answered(late)
     reached = (await log.offsets([changelog]))[changelog]
     assert reached.stable < reached.end, "the later transaction is still open"
+    await script.came(heirs)
     committing.cancel()
     await asyncio.gather(committing, return_exceptions=True)
     await heir.close()
