@@ -8,6 +8,9 @@ import pytest
 
 from headrace.testing.kafka_broker import DEFAULT_LIB, KafkaBroker
 
+# Brokers that live for seconds: what the JVM's second compiler would win, nobody is there any more to see.
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+
 
 def kafka_lib() -> Path:
     """Where Kafka's jars are, or will be: HEADRACE_KAFKA_LIB, or the user's cache."""

@@ -9,6 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from headrace.testing.class_archive import ClassArchive
 from headrace.testing.jars import fetch_jars
 
 VERSION = "4.1.1"
@@ -48,6 +49,7 @@ class KafkaNode:
         self.is_formatted = False
         self._lib = lib
         self._process: subprocess.Popen[bytes] | None = None
+        self._classes = ClassArchive(lib, self.folder.name)
 
     @staticmethod
     def unavailable_reason(lib: Path = DEFAULT_LIB) -> str | None:
@@ -78,13 +80,19 @@ class KafkaNode:
         fetch_jars(self._lib, _ARTIFACTS)
         self._properties.write_text(properties)
         (self.folder / "log4j2.xml").write_text(_LOGGING)
-        tool = [*self._java(), "kafka.tools.StorageTool", "format", "-c", str(self._properties)]
+        tool = [
+            *self._java(*self._classes.used()),
+            "kafka.tools.StorageTool",
+            "format",
+            "-c",
+            str(self._properties),
+        ]
         run([*tool, f"--cluster-id={cluster_id}", *options])
         self.is_formatted = True
 
     def launch(self) -> None:
         """Start the process; it takes no connections yet."""
-        options = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC")
+        options = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", *self._classes.used_or_made())
         with self._output.open("ab") as output:
             # A process group of its own: Ctrl-C must not take the broker away before those who use it.
             self._process = subprocess.Popen(
@@ -110,9 +118,9 @@ class KafkaNode:
             self._process.terminate()
             try:
                 self._process.wait(_STOP_TIMEOUT_S)
+                self._classes.keep()
             except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+                self.kill()
             self._process = None
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -122,6 +130,7 @@ class KafkaNode:
             self._process.kill()
             self._process.wait()
             self._process = None
+            self._classes.forget()
 
     def restart(self) -> None:
         """Start it again, on the same ports and data."""
