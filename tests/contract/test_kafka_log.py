@@ -73,6 +73,16 @@ async def connect() -> AsyncIterator[Connect]:
     yield open_log
     for log in opened:
         await log.close()
+    await until_unconnected()
+
+
+async def until_unconnected() -> None:
+    """Return once the loop has no connection: TLS says good-bye in turns of it that no `close` waits for."""
+    selector = vars(asyncio.get_running_loop())["_selector"]
+    own = 1  # what wakes the loop
+    async with asyncio.timeout(30):
+        while len(selector.get_map()) > own:  # noqa: ASYNC110  (nothing tells of it)
+            await asyncio.sleep(0)
 
 
 @pytest.fixture
