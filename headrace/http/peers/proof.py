@@ -95,4 +95,5 @@ def parse_hop(value: bytes) -> HopHeader | None:
 def _proof(secret: bytes, *parts: bytes) -> bytes:
     # Each part with its length in front: no two lists of parts read the same.
     message = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
-    return hmac.digest(secret, message, "sha256").hex().encode()
+    # Keyed BLAKE2b (RFC 7693) costs a third of an HMAC over SHA-256, twice for each hop.
+    return hashlib.blake2b(message, key=secret, digest_size=32).hexdigest().encode()
