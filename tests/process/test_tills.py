@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from app.client import NoAnswer
 from app.grocery import load_year
 from app.replay import Addresses, Progress, Replay
 from app.truth import load_truth
@@ -14,8 +15,8 @@ from headrace.testing.kafka_broker import KafkaBroker
 from tests.process.workers import Worker, breath, running
 from tests.reference.households import part_of, redeeming, truth_of
 
-REDEMPTIONS_BETWEEN = 150
-"""So many are rung up from one strike to the next, of 2,102."""
+REDEMPTIONS_BETWEEN = 75
+"""So many are rung up from one strike to the next, of about 1,000."""
 
 Strike = Callable[[], Awaitable[None]]
 
@@ -44,17 +45,27 @@ async def test_the_verdict_is_exact_although_services_stand_still_and_die_while_
         ]
     )
     whole = await asyncio.to_thread(load_year)
-    year = part_of(whole, redeeming(whole))
+    households = every_second(redeeming(whole))
+    year = part_of(whole, households)
     async with running(*crew):
         addresses = Addresses(
             checkout=checkout.address, promotions=promotions.address, loyalty=loyalty.address
         )
-        await asyncio.to_thread(Replay(year, addresses).run, strikes.watch)
+        try:
+            await asyncio.to_thread(Replay(year, addresses).run, strikes.watch)
+        except NoAnswer as error:
+            error.add_note("\n\n".join(f"{worker.instance}:\n{worker.tail()}" for worker in crew))
+            raise
         assert not strikes.left, "the tills were faster than their fate"
-        verdict = await verdict_of(addresses, redeeming(whole))
+        verdict = await verdict_of(addresses, households)
         assert verdict.is_exact, verdict
         for worker in crew:
             assert await worker.terminate() == 0, worker.tail()
+
+
+def every_second(households: frozenset[int]) -> frozenset[int]:
+    """Half of these, always the same."""
+    return frozenset(sorted(households)[::2])
 
 
 class Strikes:

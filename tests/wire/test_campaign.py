@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 pytestmark = pytest.mark.kafka
 
-CASES = int(os.environ.get("HEADRACE_TEST_WIRE", "150"))
+CASES = int(os.environ.get("HEADRACE_TEST_WIRE", "100"))
 SEED = os.environ.get("HEADRACE_TEST_WIRE_SEED")
 
 
