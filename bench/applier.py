@@ -23,7 +23,7 @@ import psycopg
 
 import headrace
 from bench.broker import NoBroker, broker
-from bench.ingest import fill, ingest, provision, settings_of
+from bench.ingest import collect_as_a_worker, fill, ingest, provision, settings_of
 from headrace import bridge
 from headrace.events.partitioner import Partitioner
 from headrace.log.port import Outgoing
@@ -130,6 +130,7 @@ async def _applied(address: str, url: str, run: str, count: int, folder: Path) -
 
 
 async def _measure(address: str, url: str, count: int, rounds: int) -> dict[str, list[float]]:
+    collect_as_a_worker()
     rates: dict[str, list[float]] = {"bare": [], "applier": []}
     rows = list(_rows(count))
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:

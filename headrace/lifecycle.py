@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_GARBAGE_LOOKED_AT_EVERY = 10_000
+GARBAGE_LOOKED_AT_EVERY = 10_000
 """Objects; a first look at so many takes less than a millisecond."""
 
 
@@ -52,7 +52,7 @@ class RuntimeService(Service):
         gc.collect()
         gc.freeze()
         # A unit makes tens of thousands of objects, none in cycles: a look at every 700 of them costs 5 %.
-        gc.set_threshold(_GARBAGE_LOOKED_AT_EVERY)
+        gc.set_threshold(GARBAGE_LOOKED_AT_EVERY)
 
     @Service.task
     async def _watch_life(self) -> None:

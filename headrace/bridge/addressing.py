@@ -45,6 +45,10 @@ class Addressing:
         self._topics = topics
         self._infos = infos
         self._catalog = catalog
+        self._places = {
+            name: [TopicPartition(name, number) for number in range(infos[name].partitions)]
+            for name in topics
+        }
         self._ends = dict(ends)
         """Behind what was published last in each partition."""
         self._name = name
@@ -68,7 +72,7 @@ class Addressing:
         topic = self._topics.get(row.topic)
         if topic is None:
             raise DecodeError(f"the relay {self._name} does not know topic {row.topic}")
-        place = TopicPartition(row.topic, self._partition(topic, row))
+        place = self._places[row.topic][self._partition(topic, row)]
         headers = self._headers(topic, row, place.partition)
         size = record_bytes(row.key, row.value, headers)
         if size > self._record_bytes_max:

@@ -109,11 +109,8 @@ class Statement(NamedTuple):
     sql: str
 
 
-class Write(NamedTuple):
-    """One thing that an agent wrote."""
-
-    what: Shape | Statement
-    row: Parameters
+Write = tuple[Shape | Statement, Parameters]
+"""One thing that an agent wrote: a row, or parameters of a statement."""
 
 
 class Batch:
@@ -143,7 +140,7 @@ class Batch:
 
     def write(self, what: Shape | Statement, row: Parameters) -> None:
         """Note a write."""
-        self._writes.append(Write(what, row))
+        self._writes.append((what, row))
         if self._index_in_hand is not None:
             self._indexes.append(self._index_in_hand())
 
@@ -219,13 +216,19 @@ async def _runs(writes: Sequence[Write]) -> list[tuple[Shape | Statement, Sequen
     """Writes as runs that can be sent at once, merged by key, in an order that means the same."""
     runs: list[tuple[Shape | Statement, Sequence[Parameters]]] = []
     open_runs: dict[Shape, dict[Any, Parameters]] = {}
-    owner: dict[tuple[str, Any], Shape] = {}
+    rivals: dict[str, list[dict[Any, Parameters]]] = {}
+    """By table the rows of each way to write it."""
 
     def close() -> Iterator[tuple[Shape | Statement, Sequence[Parameters]]]:
         for shape, rows in open_runs.items():
             yield shape, list(rows.values())
         open_runs.clear()
-        owner.clear()
+        rivals.clear()
+
+    def opened(shape: Shape) -> dict[Any, Parameters]:
+        rows = open_runs[shape] = {}
+        rivals.setdefault(shape.table, []).append(rows)
+        return rows
 
     statements: list[Parameters] = []
     began = time.perf_counter()
@@ -241,12 +244,18 @@ async def _runs(writes: Sequence[Write]) -> list[tuple[Shape | Statement, Sequen
             statements.append(row)
             continue
         key = what.key_of(row)
-        if owner.setdefault((what.table, key), what) is not what:
+        rows = open_runs.get(what)
+        if rows is None:
+            rows = opened(what)
+        before = rows.get(key)
+        if before is not None:
+            rows[key] = what.merged(before, row)
+            continue
+        others = rivals[what.table]
+        if len(others) > 1 and any(key in other for other in others):
             # Written in another way before: that comes first.
             runs += close()
-            owner[what.table, key] = what
-        rows = open_runs.setdefault(what, {})
-        before = rows.get(key)
-        rows[key] = row if before is None else what.merged(before, row)
+            rows = opened(what)
+        rows[key] = row
     runs += close()
     return runs

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from headrace.bridge.session import Engine, Session
+from headrace.bridge.session import Engine, Session, SqlRow
 from headrace.errors import SchemaMismatch, StatementRefused
 from headrace.events.envelope import Headers
 
@@ -194,10 +194,7 @@ async def read(
         found = await session.fetch(_READ_SQLITE, (*limits[0], *whole, *limits[1]))
     rows: list[Left] = []
     for at in range(0, len(found), _SLICE_ROWS):
-        rows += (
-            Left(id_, topic, _bytes(key), _bytes(value), _bytes(headers), created_ms, size)
-            for id_, topic, key, value, headers, created_ms, size in found[at : at + _SLICE_ROWS]
-        )
+        rows += map(_left, found[at : at + _SLICE_ROWS])
         await asyncio.sleep(0)
     is_all = len(rows) < rows_max and sum(row.bytes for row in rows) < bytes_max
     return Found(rows, is_all, snapshot, bound)
@@ -237,5 +234,8 @@ def ranges_of(ids: Sequence[int]) -> Ranges:
     return ranges
 
 
-def _bytes(raw: bytes | memoryview | None) -> bytes | None:
-    return None if raw is None else bytes(raw)
+def _left(row: SqlRow) -> Left:
+    # Some drivers give a view of what they received.
+    if memoryview in map(type, row[2:5]):
+        return Left._make(bytes(part) if isinstance(part, memoryview) else part for part in row)
+    return Left._make(row)

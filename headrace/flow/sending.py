@@ -91,8 +91,10 @@ def current_sender() -> Sender:
 
 def record_bytes(key: bytes | None, value: bytes | None, headers: Headers) -> int:
     """How large a record is in the log, rounded up."""
-    headers_bytes = sum(len(name) + len(content) + _HEADER_OVERHEAD_BYTES for name, content in headers)
-    return _RECORD_OVERHEAD_BYTES + len(key or b"") + len(value or b"") + headers_bytes
+    size = _RECORD_OVERHEAD_BYTES + len(key or b"") + len(value or b"")
+    for name, content in headers:
+        size += len(name) + len(content) + _HEADER_OVERHEAD_BYTES
+    return size
 
 
 class Outbox:
