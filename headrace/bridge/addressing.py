@@ -58,9 +58,10 @@ class Addressing:
         """Take in how far the topics are after a batch."""
         self._ends.update({place: end for place, end in ends.items() if place.topic in self._topics})
 
-    @staticmethod
-    def batch_of(rows: Sequence[Left]) -> Sequence[Left]:
+    def batch_of(self, rows: Sequence[Left]) -> Sequence[Left]:
         """The first rows that can be published together: of no key in two topics."""
+        if len(self._topics) == 1:
+            return rows
         topic_of: dict[bytes, str] = {}
         for at, row in enumerate(rows):
             if row.key is not None and topic_of.setdefault(row.key, row.topic) != row.topic:

@@ -3,7 +3,10 @@
 1. The transactional id fences older couriers; then the cursor is read, and what it says was published
    is deleted. So nothing is published twice, whatever became of the one before.
 2. In one SQL transaction the rows of the last batch are deleted and those of the next are read.
-3. In one transaction of the log the rows of the next batch are published, and the cursor names them.
+3. In one transaction of the log the rows of a batch are published, and the cursor names them.
+
+While a batch is on its way into the log (3), the one before it is deleted and the next is read (2). So the
+cursor names both: those of the batch, and those before it, whose deletion may not be committed when it is.
 """
 
 import asyncio
@@ -16,7 +19,16 @@ import msgspec
 from headrace.bridge.addressing import Addressing
 from headrace.bridge.cursor import Cursor, read_cursor
 from headrace.bridge.frontier import Frontier
-from headrace.bridge.outboxtable import CHANNEL, Left, decode_headers, delete, ensure_outbox, ranges_of, read
+from headrace.bridge.outboxtable import (
+    CHANNEL,
+    Left,
+    Ranges,
+    decode_headers,
+    delete,
+    ensure_outbox,
+    ranges_of,
+    read,
+)
 from headrace.bridge.session import Engine, Session
 from headrace.errors import HeadraceError, RecordRefused, RecordTooLarge
 from headrace.events.position import Position, TopicPartition
@@ -84,8 +96,8 @@ class Courier:
         self._topics = topics
         self._frontier = Frontier()
         self._stopping = asyncio.Event()
-        self._published: Sequence[int] = ()
-        """Ids of the last batch, until they are deleted."""
+        self._undeleted: Ranges = ()
+        """Ids of the last batch that was published, until they are deleted."""
         self._cursor = Cursor(0)
         self._addressing: Addressing
         self._rest: Sequence[Left] = ()
@@ -141,10 +153,13 @@ class Courier:
         stopping = asyncio.create_task(self._stopping.wait(), name=f"stop of {self._name}")
         self._view.serve(MemoryStore(), Position())
         try:
+            rows = await self._next(session)
             while not self._stopping.is_set():
-                rows = await self._next(session)
                 if rows:
-                    await self._commit(writer, rows)
+                    rows = await self._commit_and_read_on(writer, session, rows)
+                    continue
+                if self._undeleted:
+                    rows, self._undeleted = await self._next(session), ()
                     continue
                 if self._cursor.published:
                     # All of it is deleted: ids that are used again one day are not taken for it.
@@ -155,22 +170,36 @@ class Courier:
                 await asyncio.wait({waiting})
                 if not waiting.cancelled():
                     waiting.result()
+                rows = await self._next(session)
             await self._next(session)
         finally:
             stopping.cancel()
             await waker.close()
 
+    async def _commit_and_read_on(
+        self, writer: Writer, session: Session, rows: Sequence[Left]
+    ) -> Sequence[Left]:
+        """Publish these; meanwhile the ones before them are deleted, and those behind them are read."""
+        reading = asyncio.create_task(self._next(session), name=f"next of {self._name}")
+        try:
+            published = await self._commit(writer, rows)
+        except BaseException:
+            reading.cancel()
+            await asyncio.wait({reading})
+            if not reading.cancelled():
+                # Looked at, or asyncio would warn: what failed first is what is raised.
+                reading.exception()
+            raise
+        behind = await reading
+        self._undeleted = published
+        return behind
+
     async def _next(self, session: Session) -> Sequence[Left]:
         """Delete what was published last, and read what comes next."""
-        if self._published:
-            await delete(self._engine, session, ranges_of(self._published))
-        if self._rest:
-            await session.commit()
-            self._published = ()
-            return self._batch(self._rest)
-        rows = await self._look(session)
+        if self._undeleted:
+            await delete(self._engine, session, self._undeleted)
+        rows = self._rest or await self._look(session)
         await session.commit()
-        self._published = ()
         return self._batch(rows)
 
     async def _look(self, session: Session) -> Sequence[Left]:
@@ -186,9 +215,10 @@ class Courier:
                 bytes_max=BYTES_MAX,
                 needs_bound=frontier.needs_bound,
             )
-            if found.snapshot is None:
-                return found.rows
             ids = [row.id for row in found.rows]
+            if found.snapshot is None:
+                frontier.passed(ids)
+                return found.rows
             is_in_order = frontier.saw(look, ids, found.snapshot, found.bound, is_all=found.is_all)
             if is_in_order and (found.rows or look.is_front):
                 return found.rows
@@ -198,27 +228,29 @@ class Courier:
         self._rest = rows[len(batch) :]
         return batch
 
-    async def _commit(self, writer: Writer, rows: Sequence[Left]) -> None:
+    async def _commit(self, writer: Writer, rows: Sequence[Left]) -> Ranges:
+        """Publish these; the ranges of their ids."""
+        before = self._undeleted
         appends: dict[TopicPartition, list[Outgoing]] = {}
         for at, row in enumerate(rows):
             place, record = self._record(row)
             appends.setdefault(place, []).append(record)
             if not at % _SLICE_ROWS:
                 await asyncio.sleep(0)
-        ids = [row.id for row in rows]
+        ids = ranges_of([row.id for row in rows])
         published = [Append(*place, records) for place, records in appends.items()]
         try:
-            ends = await self._tell(writer, published, tuple(ranges_of(ids)))
+            ends = await self._tell(writer, published, (*before, *ids))
         except (RecordRefused, RecordTooLarge) as error:
             self._load.was_refused(rows, error)
             raise RecordRefused(error.what, topic=error.topic, partition=error.partition) from error
         self._addressing.published(ends)
         self._load.was_published(rows)
-        self._published = ids
         figures = self._site.figures
         figures.units += 1
         for place, records in appends.items():
             figures.sent[place.topic] += len(records)
+        return ids
 
     async def _tell(
         self, writer: Writer, appends: Sequence[Append], published: tuple[tuple[int, int], ...]

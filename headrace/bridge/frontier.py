@@ -76,6 +76,10 @@ class Frontier:
             found += gaps
         return Look([*sorted(found), (self._highest + 1, ID_MAX)], frozenset(covered), is_front=True)
 
+    def passed(self, ids: Sequence[int]) -> None:
+        """Take in rows of a database with one writer at a time: nothing comes late before them."""
+        self._highest = max([self._highest, *ids[-1:]])
+
     def saw(
         self, look: Look, ids: Sequence[int], snapshot: Snapshot, bound: int | None, *, is_all: bool
     ) -> bool:

@@ -130,6 +130,8 @@ def _decode_compact(value: bytes) -> Envelope:
     if version != _VERSION:
         raise DecodeError(f"envelope version {version} is not known here")
     at = _FIXED.size
+    if not flags & (_HAS_CORRELATION | _HAS_CAUSATION):
+        return Envelope(event_id, time_ms, b"", b"", value[at:])
     ids = []
     for flag in (_HAS_CORRELATION, _HAS_CAUSATION):
         step = 16 if flags & flag else 0

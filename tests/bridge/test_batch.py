@@ -61,4 +61,4 @@ def test_what_an_event_wrote_can_be_taken_back_by_itself() -> None:
     batch.write(Statement("c"), ())
     assert batch.of_event_in_hand() == 2
     batch.forget(batch.of_event_in_hand())
-    assert [write.what for write in batch.take()] == [Statement("a")]
+    assert [what for what, _ in batch.take()] == [Statement("a")]
