@@ -13,9 +13,17 @@ from sqlalchemy.orm import Session as OrmSession
 
 import headrace
 from headrace import bridge
+from headrace.bridge import courier
 from headrace.bridge.database import connect
-from headrace.bridge.outboxtable import ensure_outbox
-from headrace.errors import CommitUnknown, DeclarationError, OutsideTransaction, UnencodableValue
+from headrace.bridge.outboxtable import Ranges, delete, ensure_outbox
+from headrace.bridge.session import Engine, Session
+from headrace.errors import (
+    CommitUnknown,
+    DatabaseUnavailable,
+    DeclarationError,
+    OutsideTransaction,
+    UnencodableValue,
+)
 from headrace.events.seen import Seen
 from headrace.log.port import Append, Closing
 from headrace.log.simulated.log import SimulatedLog
@@ -243,6 +251,29 @@ async def test_a_worker_that_takes_over_goes_on_where_the_one_before_was(url: st
         async with running(till.app, log=log) as service:
             events = await till.published(service, 20 * (turn + 1))
     assert all(numbers(events, household) == [0, 1, 2] for household in range(20))
+
+
+async def test_a_batch_whose_deletion_fails_while_the_next_is_published_is_published_once(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cursor names both: the rows of the first are still there when the next relay takes over."""
+    deletions = 0
+
+    async def failing_once(engine: Engine, session: Session, ranges: Ranges) -> None:
+        nonlocal deletions
+        deletions += 1
+        if deletions == 1:
+            raise DatabaseUnavailable("the connection is lost")
+        await delete(engine, session, ranges)
+
+    monkeypatch.setattr(courier, "ROWS_MAX", 3)
+    monkeypatch.setattr(courier, "delete", failing_once)
+    till = Till(url)
+    await till.pay(*[(household, 0) for household in range(9)])
+    async with running(till.app, settings=quick(reopen_backoff_s=0.01, reopen_backoff_max_s=0.02)) as service:
+        events = await till.published(service, 9)
+    assert sorted(event.household for event in events) == list(range(9))
+    assert deletions > 1
 
 
 # --- what is not as it should be
