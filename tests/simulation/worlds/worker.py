@@ -109,6 +109,14 @@ class WorldWorker(Worker):
             self._run.exception()
 
     @property
+    def has_heard_all(self) -> bool:
+        """Whether it works by the newest shares of the group, of which it may hear late."""
+        crew = self.runtime._crew
+        return (
+            crew is not None and crew.generation == self.journal.group(self._declarations.app_id).generation
+        )
+
+    @property
     def was_put_out(self) -> bool:
         """Whether it has ended because the group has put it out: whoever supervises it starts it again."""
         run = self._run

@@ -271,6 +271,8 @@ class SimulatedWorld:
         for worker in running:
             if not worker.runtime.ready.is_set():
                 yield f"{worker.instance} is not ready"
+            if not worker.has_heard_all:
+                yield f"{worker.instance} has not heard of the last rebalance"
             if worker.followers_behind():
                 yield f"{worker.instance} has not followed its global tables to the end"
         for group, partitions in groups.items():
