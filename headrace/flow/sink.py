@@ -6,7 +6,8 @@ is committed in the log; the sink is the authority, and the log follows:
 
 1. The task is taken over in the log, which fences older writers, then in the sink, which fences older
    holders there and tells the last unit it has.
-2. If that unit is not in the log, its position record and its dead letters are committed there first.
+2. If that unit is not in the log, its position record and its dead letters are committed there first, as
+   that unit, and the sink is not written: who is fenced in the log meanwhile has changed nothing.
 3. A unit's effects and position are committed in the sink once the unit before it is committed in the
    log: so the log is never more than one unit behind.
 """

@@ -43,8 +43,10 @@ async def follow_sink(
             inputs[name] = standing.inputs[name]
             verify_input(place, inputs[name], topics[name].topic_id, ranges[place], group.name)
     held.parked = {name: at for name, at in standing.inputs.items() if name not in inputs}
-    is_log_behind = standing.unit > held.unit
-    held.is_position_durable = not is_log_behind and inputs == dict(held.inputs)
-    held.letters = standing.letters if is_log_behind else ()
-    held.unit = max(held.unit, standing.unit)
+    held.is_sink_ahead = standing.unit > held.unit
+    held.is_position_durable = not held.is_sink_ahead and inputs == dict(held.inputs)
+    if held.is_sink_ahead:
+        # The log is told of it under its own number. This task may be fenced there by now, without knowing:
+        # under another number, noted in the sink, its successor would tell the same letters again.
+        held.letters, held.unit = standing.letters, standing.unit - 1
     held.inputs, held.seen = inputs, Seen.decode(standing.seen)

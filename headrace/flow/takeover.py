@@ -49,8 +49,10 @@ class Held:
     """Inputs that the group once had: where to go on should it have them again."""
     seen: Seen = NOTHING_SEEN
     """What the rows contain beyond their inputs."""
+    is_sink_ahead: bool = False
+    """Whether a sink has the next unit already: the log is only told of it."""
     letters: Sequence[Append] = ()
-    """Dead letters that a sink has noted, and the log does not have yet."""
+    """Dead letters of that unit, which the log does not have yet."""
 
     def position(self, partition: int, *, hidden: str = "") -> Position:
         """The position of the store's rows in its inputs, but for one that only the task knows of."""

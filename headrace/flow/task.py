@@ -189,7 +189,7 @@ class Task:
                 )
                 settling = self._settling(held, applying, crew)
                 if not held.is_position_durable:
-                    await self._finish(self._first_unit(held), held, settling)
+                    await self._finish(self._first_unit(held), held, settling, is_in_sink=held.is_sink_ahead)
                 await self._run_units(held, intake, settling)
                 for each in (watch, store):
                     each.cancel()
@@ -329,7 +329,7 @@ class Task:
         self._view.replay_offset_next = held.inputs[self._group.replay].offset_next
         self._view.advance(held.position(self._partition, hidden=self._group.replay))
 
-    async def _finish(self, unit: Unit, held: Held, settling: Settling) -> None:
+    async def _finish(self, unit: Unit, held: Held, settling: Settling, *, is_in_sink: bool = False) -> None:
         """Seal the unit and hand it on. Raises: _Unsealable."""
         unit.seen_record, unit.seen = self._seen.sealed(unit.inputs)
         try:
@@ -342,7 +342,8 @@ class Task:
             )
         except UnencodableValue as error:
             raise _Unsealable(error) from error
-        await self._commit_in_sink(sealed, unit, settling)
+        if not is_in_sink:
+            await self._commit_in_sink(sealed, unit, settling)
         held.unit, held.inputs = unit.number, unit.inputs
         self._isolation.unit_ended(unit.events)
         await settling.settle(sealed, self._trace.take())
