@@ -225,11 +225,6 @@ async def _runs(writes: Sequence[Write]) -> list[tuple[Shape | Statement, Sequen
         open_runs.clear()
         rivals.clear()
 
-    def opened(shape: Shape) -> dict[Any, Parameters]:
-        rows = open_runs[shape] = {}
-        rivals.setdefault(shape.table, []).append(rows)
-        return rows
-
     statements: list[Parameters] = []
     began = time.perf_counter()
     for at, (what, row) in enumerate(writes):
@@ -245,17 +240,17 @@ async def _runs(writes: Sequence[Write]) -> list[tuple[Shape | Statement, Sequen
             continue
         key = what.key_of(row)
         rows = open_runs.get(what)
-        if rows is None:
-            rows = opened(what)
-        before = rows.get(key)
-        if before is not None:
+        if rows is not None and (before := rows.get(key)) is not None:
             rows[key] = what.merged(before, row)
             continue
-        others = rivals[what.table]
-        if len(others) > 1 and any(key in other for other in others):
+        ways = rivals.get(what.table, ())
+        if (rows is None or len(ways) > 1) and any(key in way for way in ways):
             # Written in another way before: that comes first.
             runs += close()
-            rows = opened(what)
+            rows = None
+        if rows is None:
+            rows = open_runs[what] = {}
+            rivals.setdefault(what.table, []).append(rows)
         rows[key] = row
     runs += close()
     return runs

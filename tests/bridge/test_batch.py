@@ -62,3 +62,15 @@ def test_what_an_event_wrote_can_be_taken_back_by_itself() -> None:
     assert batch.of_event_in_hand() == 2
     batch.forget(batch.of_event_in_hand())
     assert [what for what, _ in batch.take()] == [Statement("a")]
+
+
+async def test_a_key_that_is_written_in_two_ways_costs_two_statements(tmp_path: Path) -> None:
+    session = await connect(f"sqlite://{tmp_path / 't.db'}").connect()
+    await session.execute("CREATE TABLE t (k integer PRIMARY KEY, n integer)")
+    batch = Batch()
+    batch.write(TABLE.shape(Kind.ADD, ("k", "n")), (1, 5))
+    batch.write(TABLE.shape(Kind.DELETE, ("k",)), (1,))
+    before = session.statements
+    await send(session, batch.take(), None)
+    assert session.statements - before == 2
+    await session.close()
