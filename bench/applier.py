@@ -23,9 +23,10 @@ import psycopg
 
 import headrace
 from bench.broker import NoBroker, broker
-from bench.ingest import collect_as_a_worker, fill, ingest, provision, settings_of
+from bench.ingest import fill, ingest, provision, settings_of
 from headrace import bridge
 from headrace.events.partitioner import Partitioner
+from headrace.lifecycle import spare_the_collector
 from headrace.log.port import Outgoing
 from headrace.testing.postgres_server import PostgresServer
 
@@ -130,7 +131,7 @@ async def _applied(address: str, url: str, run: str, count: int, folder: Path) -
 
 
 async def _measure(address: str, url: str, count: int, rounds: int) -> dict[str, list[float]]:
-    collect_as_a_worker()
+    spare_the_collector()
     rates: dict[str, list[float]] = {"bare": [], "applier": []}
     rows = list(_rows(count))
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:

@@ -1,14 +1,12 @@
 """How fast one service takes in topics that are already full: events per second, on Kafka."""
 
 import asyncio
-import gc
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import headrace
 from headrace.flow.figures import FlowFigures
-from headrace.lifecycle import GARBAGE_LOOKED_AT_EVERY
 from headrace.log.connect import connect
 from headrace.log.port import Append, Log, Outgoing
 from headrace.runtime import Runtime
@@ -41,13 +39,6 @@ async def provision(settings: headrace.Settings, app: headrace.App) -> Log:
     await log.open()
     await log.provision([topic.spec for topic in app.declarations.topics.values()])
     return log
-
-
-def collect_as_a_worker() -> None:
-    """Leave to the garbage collector what a worker leaves to it once it is ready (headrace/lifecycle.py)."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GARBAGE_LOOKED_AT_EVERY)
 
 
 async def ingest(app: headrace.App, settings: headrace.Settings, events: int) -> tuple[float, FlowFigures]:

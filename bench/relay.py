@@ -19,11 +19,12 @@ import psycopg
 
 import headrace
 from bench.broker import NoBroker, broker
-from bench.ingest import collect_as_a_worker, provision, settings_of
+from bench.ingest import provision, settings_of
 from headrace import bridge
 from headrace.bridge.database import connect as connect_database
 from headrace.bridge.outboxtable import decode_headers, ensure_outbox
 from headrace.events.partitioner import Partitioner
+from headrace.lifecycle import spare_the_collector
 from headrace.log.port import Append, Outgoing
 from headrace.runtime import Runtime
 from headrace.testing.postgres_server import PostgresServer
@@ -116,7 +117,7 @@ async def _measure(address: str, url: str, count: int, rounds: int) -> dict[str,
     session = await engine.connect()
     await ensure_outbox(engine, session)
     await session.close()
-    collect_as_a_worker()
+    spare_the_collector()
     rates: dict[str, list[float]] = {"bare": [], "relay": []}
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
         for number in range(rounds):

@@ -20,8 +20,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-GARBAGE_LOOKED_AT_EVERY = 10_000
+_GARBAGE_LOOKED_AT_EVERY = 10_000
 """Objects; a first look at so many takes less than a millisecond."""
+
+
+def spare_the_collector() -> None:
+    """Keep the garbage collector from what lives for ever, and let it look less often at what does not."""
+    # Modules, declarations and codecs are 70,000 objects and more: a full collection that visits
+    # them all held the loop for up to 105 ms.
+    gc.collect()
+    gc.freeze()
+    # A unit makes tens of thousands of objects, none in cycles: a look at every 700 of them costs 5 %.
+    gc.set_threshold(_GARBAGE_LOOKED_AT_EVERY)
 
 
 class RuntimeService(Service):
@@ -47,12 +57,7 @@ class RuntimeService(Service):
         assert self.runtime is not None
         runtime = self.runtime
         await show(lambda: [*runtime.views(), *runtime.followed()], runtime.ready)
-        # Modules, declarations and codecs are 70,000 objects and more: a full collection that visits
-        # them all held the loop for up to 105 ms.
-        gc.collect()
-        gc.freeze()
-        # A unit makes tens of thousands of objects, none in cycles: a look at every 700 of them costs 5 %.
-        gc.set_threshold(GARBAGE_LOOKED_AT_EVERY)
+        spare_the_collector()
 
     @Service.task
     async def _watch_life(self) -> None:

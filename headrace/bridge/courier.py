@@ -153,13 +153,13 @@ class Courier:
         stopping = asyncio.create_task(self._stopping.wait(), name=f"stop of {self._name}")
         self._view.serve(MemoryStore(), Position())
         try:
-            rows = await self._next(session)
+            rows: Sequence[Left] = ()
             while not self._stopping.is_set():
                 if rows:
                     rows = await self._commit_and_read_on(writer, session, rows)
                     continue
-                if self._undeleted:
-                    rows, self._undeleted = await self._next(session), ()
+                rows, self._undeleted = await self._next(session), ()
+                if rows:
                     continue
                 if self._cursor.published:
                     # All of it is deleted: ids that are used again one day are not taken for it.
@@ -170,7 +170,6 @@ class Courier:
                 await asyncio.wait({waiting})
                 if not waiting.cancelled():
                     waiting.result()
-                rows = await self._next(session)
             await self._next(session)
         finally:
             stopping.cancel()
@@ -230,7 +229,6 @@ class Courier:
 
     async def _commit(self, writer: Writer, rows: Sequence[Left]) -> Ranges:
         """Publish these; the ranges of their ids."""
-        before = self._undeleted
         appends: dict[TopicPartition, list[Outgoing]] = {}
         for at, row in enumerate(rows):
             place, record = self._record(row)
@@ -240,7 +238,7 @@ class Courier:
         ids = ranges_of([row.id for row in rows])
         published = [Append(*place, records) for place, records in appends.items()]
         try:
-            ends = await self._tell(writer, published, (*before, *ids))
+            ends = await self._tell(writer, published, (*self._undeleted, *ids))
         except (RecordRefused, RecordTooLarge) as error:
             self._load.was_refused(rows, error)
             raise RecordRefused(error.what, topic=error.topic, partition=error.partition) from error

@@ -2,12 +2,11 @@
 
 import logging
 import random
-from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
-from tests.chaos.fates import Cycle, Figures
+from tests.chaos.fates import Cycle
 from tests.chaos.progress import Tally
 from tests.chaos.world import World, open_world
 from tests.kafka_fixture import require_kafka
@@ -50,10 +49,9 @@ def _shuffled(counts: dict[str, int]) -> list[Cycle]:
 
 async def _survive(world: World, cycles: list[Cycle]) -> None:
     await world.stretch([cycle.live for cycle in cycles])
-    figures: Figures = defaultdict(list)
+    tally = Tally()
     for cycle in cycles:
-        for name, values in cycle.figures.items():
-            figures[f"{cycle.name}: {name}"] += values
-    told = "\n".join(Tally(figures=figures).told())
+        tally.add(1, 0, 0.0, {f"{cycle.name}: {name}": values for name, values in cycle.figures.items()})
+    told = "\n".join(tally.told())
     logger.info("%s events, reads %s\n%s", world.load.events, dict(world.readers.statuses), told)
     assert world.readers.statuses[200] > len(cycles), world.readers.statuses

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 REBALANCES = int(os.environ.get("HEADRACE_TEST_REBALANCES", "12"))
 PAUSE_MS_MAX = 300 if "PYTEST_XDIST_WORKER" in os.environ else 100
-"""Of one rebalance in a hundred; alone on the machine (`-n 0`), and where other tests run beside it."""
+"""All but one in a hundred pauses are shorter: beside other tests, and alone on the machine (`-n 0`)."""
 STALL_MS_MAX = 1_000
 """After a kill a rebalance takes the session time-out, 2 s: nothing that stays may wait for its end."""
 _SETTLE_TIMEOUT_S = 30.0

@@ -31,7 +31,7 @@ async def test_the_verdict_is_exact_although_services_stand_still_and_die_while_
         Worker(f"app.{name}", f"{name}-1", tmp_path, log) for name in ("checkout", "promotions")
     )
     # In small units loyalty takes long to catch up with what it missed. Without stamps it would then judge
-    # about a thousand redemptions before their baskets.
+    # many redemptions before their baskets.
     loyalty = Worker("app.loyalty", "loyalty-1", tmp_path, {**log, "HEADRACE_UNIT_RECORDS_MAX": "100"})
     crew = (checkout, promotions, loyalty)
     strikes = Strikes(

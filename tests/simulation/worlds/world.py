@@ -277,12 +277,7 @@ class SimulatedWorld:
                 yield f"{worker.instance} has not followed its global tables to the end"
         for group, partitions in groups.items():
             for number in range(partitions):
-                own = [
-                    view
-                    for worker in running
-                    for view in worker.views()
-                    if (view.group, view.partition) == (group, number)
-                ]
+                own = self._owned(group, number)
                 if len(own) != 1:
                     yield f"{group}/{number} has {len(own)} owners"
                 elif not self.world.has_caught_up(self.shop.app, own[0]):
@@ -309,11 +304,16 @@ class SimulatedWorld:
 
     def _applied(self, place: TopicPartition) -> dict[str, int]:
         """How far an applier's database is: it may be ahead of the last unit that the log has (ADR 22)."""
-        for worker in self.workers:
-            for view in worker.views() if worker.is_running else ():
-                if view.group == "applier" and place == (changelog_name(ID, "applier"), view.partition):
-                    return {at.topic: offset for at, offset in view.position.items()}
-        return {}
+        if place.topic != changelog_name(ID, "applier"):
+            return {}
+        views = self._owned("applier", place.partition)
+        return {at.topic: offset for view in views for at, offset in view.position.items()}
+
+    def _owned(self, group: str, number: int) -> list[PartitionView]:
+        """The views of one partition, of every worker that has one."""
+        running = [worker for worker in self.workers if worker.is_running]
+        views = [view for worker in running for view in worker.views()]
+        return [view for view in views if (view.group, view.partition) == (group, number)]
 
     def _check_stores(self) -> None:
         """The stores of those who owned the tasks last are the fold, byte for byte."""
