@@ -5,55 +5,34 @@ outside every 50 ms; and the CPU seconds of the process in between.
 """
 
 import asyncio
-import http.client
-import json
-import shutil
-import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from bench.environments import QUIX_VERSION, java_classes, python_of, streams_jars, this_python
-from bench.orders import Orders
+from bench import workers
+from bench.course import Course, Measurement
+from bench.environments import (
+    CONFLUENT_VERSION,
+    QUIX_VERSION,
+    java_classes,
+    python_of,
+    streams_jars,
+    this_python,
+)
+from bench.filling import create
 from bench.process import Program
 
 _POLL_S = 0.05
 _START_TIMEOUT_S = 120.0
 _RUN_TIMEOUT_S = 900.0
-_PAGE_ROWS = 1_000
+EXACTLY_ONCE, AT_LEAST_ONCE = "exactly_once_v2", "at_least_once"
+"""Guarantees of Kafka Streams."""
 _PEERS = Path(__file__).parent / "peers"
-_ROOT = Path(__file__).parents[1]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
-    """What one run is given."""
-
-    run: str
-    """Unique; names the app, so that it starts without state."""
-    broker: str
-    topic: str
-    embedded: Path
-    """Folder of an embedded log that holds the same events; copied, never changed."""
-    folder: Path
-    """Empty; for state and output."""
-    orders: Orders
-    """As many as are to be handled; the topic may hold more."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measurement:
-    """What one run came to."""
-
-    events: int
-    seconds: float
-    cpu_seconds: float
-    total: int
-    """What the contender's table sums up to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,89 +46,24 @@ class Contender:
     """Slow ones get fewer events; rates are compared."""
 
 
-def _headrace_on_kafka(course: Course) -> Measurement:
-    return _headrace(course, f"kafka://{course.broker}")
-
-
-def _headrace_embedded(course: Course) -> Measurement:
-    shutil.copytree(course.embedded, course.folder / "log")
-    return _headrace(course, f"embedded://{course.folder / 'log' / 'log.db'}")
-
-
-def _headrace(course: Course, log: str) -> Measurement:
-    port = _free_port()
-    environment = {
-        "HEADRACE_LOG": log,
-        "HEADRACE_DATA": str(course.folder / "data"),
-        "HEADRACE_HTTP": f"127.0.0.1:{port}",
-        "BENCH_APP": course.run,
-        "BENCH_TOPIC": course.topic,
-    }
-    command = [this_python(), "-m", "headrace", "-A", "bench.jobs.orders", "worker", "-l", "warn"]
-    with _program(command, course, environment, folder=_ROOT) as worker:
-        _await_events(worker, port, 1, _START_TIMEOUT_S)
-        _await_events(worker, port, course.orders.events, _RUN_TIMEOUT_S)
-        ended, cpu_seconds = time.monotonic(), worker.cpu_seconds()
-        began = json.loads(_get(port, "/first"))
-        return Measurement(
-            events=course.orders.events,
-            seconds=ended - began["first"],
-            cpu_seconds=cpu_seconds - began["cpu"],
-            total=_served_sum(port),
-        )
-
-
-def _await_events(worker: Program, port: int, count: int, timeout_s: float) -> None:
-    """Wait until this many events are in committed units, as /metrics tells."""
-    deadline = time.monotonic() + timeout_s
-    while _committed_events(port) < count:
-        worker.check_running()
-        if time.monotonic() > deadline:
-            raise worker.failure(f"did not commit {count} events within {timeout_s:g} s")
-        time.sleep(_POLL_S)
-
-
-def _committed_events(port: int) -> int:
-    try:
-        page = _get(port, "/metrics").decode()
-    except OSError:  # not listening yet
-        return 0
-    # One sample per agent, and the job has one agent.
-    counts = [line for line in page.splitlines() if line.startswith("headrace_events_total{")]
-    return sum(int(float(line.rsplit(" ", 1)[1])) for line in counts)
-
-
-def _served_sum(port: int) -> int:
-    total = 0
-    query = f"limit={_PAGE_ROWS}"
-    while True:
-        page = json.loads(_get(port, f"/quantities?{query}"))
-        total += sum(int(row["value"]) for row in page["rows"])
-        if not page.get("cursor"):
-            return total
-        query = f"limit={_PAGE_ROWS}&cursor={page['cursor']}"
-
-
-def _get(port: int, path: str) -> bytes:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10.0)
-    try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        body = response.read()
-    finally:
-        connection.close()
-    if response.status != 200:
-        raise ValueError(f"GET {path} answered {response.status}: {body[:500]!r}")
-    return body
-
-
-def _aiokafka(course: Course) -> Measurement:
-    arguments = [course.broker, course.topic, str(course.orders.events)]
-    with _program([this_python(), str(_PEERS / "aiokafka_loop.py"), *arguments], course) as loop:
+def _loop(python: Callable[[], str], program: str, course: Course) -> Measurement:
+    """A bare consumer loop."""
+    arguments = [course.broker, course.topic, str(course.orders.events), str(course.partitions)]
+    with _program([python(), str(_PEERS / program), *arguments], course) as loop:
         return _by_last_event(loop, course)
 
 
+def _with_confluent() -> str:
+    return python_of("confluent", (f"confluent-kafka=={CONFLUENT_VERSION}", "msgspec"))
+
+
 def _faust(course: Course) -> Measurement:
+    with faust(course) as worker:
+        return _by_last_event(worker, course)
+
+
+def faust(course: Course) -> Program:
+    """The job on faust-streaming."""
     environment = {
         "BENCH_APP": course.run,
         "BENCH_BROKER": course.broker,
@@ -158,8 +72,7 @@ def _faust(course: Course) -> Measurement:
         "BENCH_TOPIC": course.topic,
     }
     command = [this_python(), str(_PEERS / "faust_orders.py"), "worker", "-l", "warn", "--without-web"]
-    with _program(command, course, environment) as worker:
-        return _by_last_event(worker, course)
+    return _program(command, course, environment)
 
 
 def _quix(course: Course) -> Measurement:
@@ -168,13 +81,25 @@ def _quix(course: Course) -> Measurement:
         return _by_commit(program, course)
 
 
-def _kafka_streams(course: Course) -> Measurement:
+def _kafka_streams(guarantee: str, course: Course) -> Measurement:
+    if course.job == "outputs":
+        asyncio.run(create(course.broker, course.outputs_topic, course.partitions))
+    with kafka_streams(course, guarantee) as program:
+        if guarantee == AT_LEAST_ONCE:
+            # Its default is a commit every 30 s: by its last event it is given that time.
+            program.told("last", timeout_s=_RUN_TIMEOUT_S)
+            program.ask()
+            return _by_last_event(program, course)
+        return _by_commit(program, course)
+
+
+def kafka_streams(course: Course, guarantee: str, *more: str) -> Program:
+    """The job on Kafka Streams; `more`: its commit interval in ms. Raises: NotBuilt."""
     lib = streams_jars()
     classes = java_classes(_PEERS / "StreamsOrders.java", lib)
     path = f"{classes}:{lib}/*"
-    command = ["java", "-cp", path, "StreamsOrders", *_arguments(course)]
-    with _program(command, course) as program:
-        return _by_commit(program, course)
+    command = ["java", "-cp", path, "StreamsOrders", *_arguments(course), guarantee, course.job, *more]
+    return _program(command, course)
 
 
 def _arguments(course: Course) -> list[str]:
@@ -202,6 +127,7 @@ def _by_commit(program: Program, course: Course) -> Measurement:
         seconds=ended - began,
         cpu_seconds=cpu_seconds - program.told("cpu", timeout_s=1.0),
         total=program.told("sum", timeout_s=60.0),
+        outputs=asyncio.run(workers.outputs(course)),
     )
 
 
@@ -224,37 +150,40 @@ async def _await_commit(program: Program, course: Course) -> None:
         await admin.close()
 
 
-def _program(
-    command: list[str],
-    course: Course,
-    environment: Mapping[str, str] | None = None,
-    *,
-    folder: Path | None = None,
-) -> Program:
-    return Program(
-        command,
-        log=course.folder / "output.txt",
-        folder=folder or course.folder,
-        environment=environment,
-    )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def _program(command: list[str], course: Course, environment: Mapping[str, str] | None = None) -> Program:
+    log = course.folder / "output.txt"
+    return Program(command, log=log, folder=course.folder, environment=environment)
 
 
 HEADRACE_KAFKA = "headrace-kafka"
+AIOKAFKA_LOOP = "aiokafka-loop"
+_NOTHING_KEPT = "none: no store, no commit"
 CONTENDERS = {
     contender.name: contender
     for contender in (
-        Contender(name=HEADRACE_KAFKA, guarantee="exactly once", run=_headrace_on_kafka),
-        Contender(name="headrace-embedded", guarantee="exactly once", run=_headrace_embedded),
-        Contender(name="kafka-streams", guarantee="exactly once (v2)", run=_kafka_streams),
+        Contender(name=HEADRACE_KAFKA, guarantee="exactly once", run=workers.on_kafka),
+        Contender(name="headrace-embedded", guarantee="exactly once", run=workers.on_embedded_log),
+        Contender(
+            name="kafka-streams",
+            guarantee="exactly once (v2)",
+            run=partial(_kafka_streams, EXACTLY_ONCE),
+        ),
+        Contender(
+            name="kafka-streams-alo",
+            guarantee="at least once",
+            run=partial(_kafka_streams, AT_LEAST_ONCE),
+        ),
         Contender(name="quix-streams", guarantee="exactly once", run=_quix),
         Contender(name="faust-streaming", guarantee="at least once", run=_faust, events_max=30_000),
-        Contender(name="aiokafka-loop", guarantee="none: no store, no commit", run=_aiokafka),
+        Contender(
+            name="confluent-loop",
+            guarantee=_NOTHING_KEPT,
+            run=partial(_loop, _with_confluent, "confluent_loop.py"),
+        ),
+        Contender(
+            name=AIOKAFKA_LOOP,
+            guarantee=_NOTHING_KEPT,
+            run=partial(_loop, this_python, "aiokafka_loop.py"),
+        ),
     )
 }

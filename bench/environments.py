@@ -10,6 +10,7 @@ from headrace.testing.kafka_broker import VERSION as KAFKA_VERSION
 
 CACHE = Path(".cache") / "bench"
 QUIX_VERSION = "3.28.1"
+CONFLUENT_VERSION = "2.16.1"
 _STREAMS = (
     ("org.apache.kafka", "kafka-streams", KAFKA_VERSION),
     ("org.apache.logging.log4j", "log4j-slf4j-impl", "2.24.3"),

@@ -88,6 +88,12 @@ class Program:
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
+    def rss_mib(self) -> float:
+        """What the process holds in memory, in MiB."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
+        (kib,) = (line.split()[1] for line in status if line.startswith("VmRSS:"))
+        return int(kib) / 1024
+
     def failure(self, what: str) -> ProgramFailed:
         """An error that ends with what the program printed last."""
         tail = self._log.read_text(errors="replace")[-_TAIL_CHARACTERS:]

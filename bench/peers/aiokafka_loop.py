@@ -1,4 +1,4 @@
-"""aiokafka_loop.py ADDRESS TOPIC EVENTS: the job as a bare consumer loop.
+"""aiokafka_loop.py ADDRESS TOPIC EVENTS PARTITIONS: the job as a bare consumer loop.
 
 A plain dict in memory: no state on disk, nothing committed, nothing survives a crash. What remains
 is the cost of fetching, decoding and adding.
@@ -21,15 +21,16 @@ class Order(msgspec.Struct):
     qty: int
     price: float
     ts: float
+    note: str = ""
 
 
-async def main(address: str, topic: str, events: int) -> None:
+async def main(address: str, topic: str, events: int, partitions: int) -> None:
     """Add up quantities per article until all events are seen."""
     decode = msgspec.json.Decoder(Order).decode
     quantities: dict[str, int] = {}
     consumer = AIOKafkaConsumer(bootstrap_servers=address, auto_offset_reset="earliest")
     await consumer.start()
-    consumer.assign([TopicPartition(topic, 0)])
+    consumer.assign([TopicPartition(topic, partition) for partition in range(partitions)])
     seen = 0
     while seen < events:
         batch = await consumer.getmany(timeout_ms=1_000, max_records=10_000)
@@ -45,4 +46,4 @@ async def main(address: str, topic: str, events: int) -> None:
     await consumer.stop()
 
 
-asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))

@@ -22,6 +22,7 @@ class Order(faust.Record, serializer="json"):
     qty: int
     price: float
     ts: float
+    note: str = ""
 
 
 app = faust.App(
@@ -37,6 +38,18 @@ app = faust.App(
 )
 orders = app.topic(os.environ["BENCH_TOPIC"], value_type=Order, partitions=1)
 quantities = app.Table("quantities", default=int, partitions=1)
+
+
+@app.on_partitions_assigned.connect
+async def tell_recovering(*_: object, **__: object) -> None:
+    """Say when the recovery begins."""
+    print(json.dumps({"recovering": time.monotonic()}), file=sys.__stdout__, flush=True)
+
+
+@quantities.on_recover
+async def tell_recovered() -> None:
+    """Say when the table is what its changelog says."""
+    print(json.dumps({"recovered": time.monotonic()}), file=sys.__stdout__, flush=True)
 
 
 @app.agent(orders)
