@@ -37,13 +37,11 @@ class Worker:
         self.port = port
 
     def events(self) -> int:
-        """How many events are in committed units, as /metrics tells: of the agent that is behind."""
+        """How many events are in committed units, of the agent that is behind."""
         try:
-            page = get(self.port, "/metrics").decode()
-        except OSError:  # not listening yet
+            return min(json.loads(get(self.port, "/events")), default=0)
+        except (OSError, ValueError):  # not listening, or not running yet
             return 0
-        counts = [line for line in page.splitlines() if line.startswith("headrace_events_total{")]
-        return min((int(float(line.rsplit(" ", 1)[1])) for line in counts), default=0)
 
     def partitions(self) -> int:
         """How many partitions it serves."""

@@ -32,13 +32,9 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's time."""
 
-    def time(self) -> float:
-        """Seconds since the epoch."""
-        return time.time()
-
-    def monotonic(self) -> float:
-        """Seconds since some instant; never falls."""
-        return time.monotonic()
+    # The functions themselves: one call less for each event that is sent.
+    monotonic = staticmethod(time.monotonic)
+    time = staticmethod(time.time)
 
     async def sleep(self, seconds: float) -> None:
         """Return when this long has passed."""

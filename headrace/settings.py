@@ -95,7 +95,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Headers of answers that routes give beyond those of the reference; only these come back from there."""
 
     # unit of work
-    unit_records_max: int = 10_000
+    unit_records_max: int = 20_000
     """Most events of one unit."""
     unit_bytes_max: int = 8 * 1024 * 1024
     """About how many bytes of events one unit takes at most."""

@@ -70,15 +70,12 @@ if _JOB == "outputs":
         """Add up quantities per article, and tell of each order."""
         async for order in events:
             begin()
-            await reserve(order)
+            quantities[order.sku] += order.qty
+            await reservations.send(key=order.sku, value=Reserved(order.order_id, order.qty))
             break
         async for order in events:
-            await reserve(order)
-
-    async def reserve(order: OrderPlaced) -> None:
-        """One order."""
-        quantities[order.sku] += order.qty
-        await reservations.send(key=order.sku, value=Reserved(order.order_id, order.qty))
+            quantities[order.sku] += order.qty
+            await reservations.send(key=order.sku, value=Reserved(order.order_id, order.qty))
 
 else:
 
@@ -120,6 +117,13 @@ async def watch_loop() -> None:
 async def first_event(request: Request) -> JSONResponse:
     """When the first event was in hand, on the monotonic clock, and the CPU seconds until then."""
     return JSONResponse(first)
+
+
+@app.route("/events")
+async def committed_events(request: Request) -> JSONResponse:
+    """How many orders are in committed units, by agent."""
+    agents = app.current.figures_of_flow.agents.values() if app.current is not None else ()
+    return JSONResponse([figures.events for figures in agents])
 
 
 @app.route("/late")

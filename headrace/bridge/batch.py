@@ -1,15 +1,13 @@
 """What the agents of one unit write into a database: collected, merged by key, sent in few statements."""
 
-import asyncio
 import hashlib
-import time
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from functools import cached_property
 from typing import Any, NamedTuple
 
 from headrace.bridge.session import Parameters, Session, quoted
-from headrace.flow.stream import SLICE_S
+from headrace.turns import Turns
 
 STAGED_MIN = 16
 """From so many rows on it is faster to copy them into a staging table than to send a statement for each."""
@@ -226,11 +224,10 @@ async def _runs(writes: Sequence[Write]) -> list[tuple[Shape | Statement, Sequen
         rivals.clear()
 
     statements: list[Parameters] = []
-    began = time.perf_counter()
+    turns = Turns()
     for at, (what, row) in enumerate(writes):
-        if not at % _SLICE_ROWS and time.perf_counter() - began > SLICE_S:
-            await asyncio.sleep(0)
-            began = time.perf_counter()
+        if not at % _SLICE_ROWS and turns.is_due:
+            await turns.give()
         if isinstance(what, Statement):
             if not (runs and runs[-1][0] == what and not open_runs):
                 runs += close()

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 from headrace.errors import DecodeError
@@ -20,6 +21,12 @@ _HAS_CORRELATION, _HAS_CAUSATION = 1, 2
 STAMP_AT = (_FIXED.size, _FIXED.size + 16, _FIXED.size + 16, _FIXED.size + 32)
 """Where the stamp begins in the compact header, by its flags."""
 _SOURCE_PLACE = struct.Struct(">qi")
+_TAIL = struct.Struct(">Q")
+_VARIANT = 1 << 63
+_IS_HASHED = 1 << 61
+_INDEX_BITS = 16
+_OFFSET_END, _INDEX_END = 1 << 45, 1 << _INDEX_BITS
+_PLACES_CACHED = 4_096
 
 
 class EnvelopeFormat(StrEnum):
@@ -47,25 +54,35 @@ class Envelope(NamedTuple):
 class EventIds:
     """Deterministic ids for the events that one task sends, so that consumers can dedupe.
 
-    Shape: 16 bytes, marked as a version 8 UUID (RFC 9562), hashed from app, group, the source's
-    topic, partition and offset, and the index of the output.
+    Shape: 16 bytes, marked as a version 8 UUID (RFC 9562): 60 bits hashed from app, group, the source's
+    topic and partition; then the source's offset and the index of the output, or 61 bits hashed from
+    both where they are too large for that.
     """
 
     def __init__(self, app: str, group: str, topic: str, partition: int) -> None:
         place = "\0".join((app, group, topic, str(partition)))
         self._seed = hashlib.blake2b(place.encode(), digest_size=16)
+        hashed = self._seed.digest()
+        self._head = hashed[:6] + bytes((0x80 | hashed[6] & 0x0F, hashed[7]))
 
     def output(self, source_offset: int, index: int) -> bytes:
         """The id of the `index`-th event sent while the event at `source_offset` was handled."""
+        if source_offset < _OFFSET_END and index < _INDEX_END:
+            return self._head + _TAIL.pack(_VARIANT | source_offset << _INDEX_BITS | index)
         state = self._seed.copy()
         state.update(_SOURCE_PLACE.pack(source_offset, index))
-        raw = state.digest()
-        return raw[:6] + bytes((0x80 | raw[6] & 0x0F, raw[7], 0x80 | raw[8] & 0x3F)) + raw[9:]
+        hashed = int.from_bytes(state.digest()[:8], "big") % _IS_HASHED
+        return self._head + _TAIL.pack(_VARIANT | _IS_HASHED | hashed)
 
 
 def place_id(topic: str, partition: int, offset: int) -> bytes:
     """The id of an event whose producer gave it none: its place is its identity, for every consumer."""
-    return EventIds("", "", topic, partition).output(offset, 0)
+    return _place_ids(topic, partition).output(offset, 0)
+
+
+@lru_cache(maxsize=_PLACES_CACHED)
+def _place_ids(topic: str, partition: int) -> EventIds:
+    return EventIds("", "", topic, partition)
 
 
 def fresh_event_id() -> bytes:

@@ -20,6 +20,8 @@ class Partitioner(StrEnum):
 
     def place(self, key: bytes, partitions: int) -> int:
         """The partition of a record key on a topic with so many partitions."""
+        if partitions == 1:
+            return 0
         if self is Partitioner.CRC32:
             return zlib.crc32(key) % partitions
         hashed = _murmur2_of_short(key) if len(key) <= _CACHED_KEY_BYTES_MAX else murmur2(key)

@@ -5,8 +5,6 @@ event's stamp says of them. It holds its own input and no other. A true stamp na
 log before the event was, so some input can always go on; one that is not true is refused by name.
 """
 
-import asyncio
-import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -34,9 +32,9 @@ from headrace.events.seen import (
 from headrace.flow.causality import Followed, TaskSeen, offset_bytes
 from headrace.flow.decoding import place
 from headrace.flow.isolation import Isolation
-from headrace.flow.stream import SLICE_S
 from headrace.log.port import Chunk, Log
 from headrace.tables.view import HeldInput, PartitionView
+from headrace.turns import Turns
 
 _SLICE_EVENTS = 512
 _ONE_COMPONENT = 1 + COMPONENT_BYTES
@@ -199,14 +197,13 @@ class Admission:
 
     async def _fit(self, chunk: Chunk) -> tuple[int, Missing]:
         """How many events of a chunk may be handed out, and what the next one waits for."""
-        began = time.perf_counter()
-        for start in range(0, len(chunk), _SLICE_EVENTS):
-            index, missing = self._scan(chunk, start, min(start + _SLICE_EVENTS, len(chunk)))
-            if missing:
-                return index, missing
-            if time.perf_counter() - began > SLICE_S:
-                await asyncio.sleep(0)
-                began = time.perf_counter()
+        with Turns() as turns:
+            for start in range(0, len(chunk), _SLICE_EVENTS):
+                index, missing = self._scan(chunk, start, min(start + _SLICE_EVENTS, len(chunk)))
+                if missing:
+                    return index, missing
+                if turns.is_due:
+                    await turns.give()
         return len(chunk), {}
 
     def _scan(self, chunk: Chunk, start: int, stop: int) -> tuple[int, Missing]:

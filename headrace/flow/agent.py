@@ -7,13 +7,14 @@ from contextvars import Context
 from typing import Any, NoReturn
 
 from headrace.errors import AgentReturned, DeclarationError, HandlerError, HeadraceError, NotSupported
-from headrace.events.envelope import Envelope, EventIds, Headers, decode_envelope, place_id
+from headrace.events.envelope import Envelope, EventIds, decode_envelope, place_id
 from headrace.events.position import TopicPartition
 from headrace.flow.policy import DeadLetter, Policy
 from headrace.flow.sink import Sink
 from headrace.flow.stream import Stream
 from headrace.flow.topic import Topic
 from headrace.flow.tracing import HandTrace, TaskTrace
+from headrace.log.port import Chunk
 
 AgentFunction = Callable[[Stream[Any]], Awaitable[None]]
 
@@ -131,24 +132,16 @@ class AgentRun:
         at = f", offset {place[0].offsets[place[1]]}" if place else ""
         return f" (topic {self._place.topic}, partition {self._place.partition}{at})"
 
-    def output_headers(self, topic: str, headers: Headers) -> Headers:
-        """The headers of the next event sent for the event in hand, with its trace."""
-        place = self.stream.place_in_hand
-        assert place is not None
-        return self.trace.sent(topic, headers, place[0].headers[place[1]])
-
-    def output_envelope(self, stamp: bytes) -> Envelope:
-        """The envelope of the next event sent for the event in hand; its time is set by the outbox."""
-        place = self.stream.place_in_hand
-        assert place is not None
-        chunk, index = place
+    def output_envelope(self, chunk: Chunk, index: int, stamp: bytes, time_ms: int) -> Envelope:
+        """The envelope of the next event sent for the event in hand, which is this one of the chunk."""
         offset = chunk.offsets[index]
         if offset != self._source_offset:
             self._source_offset, self._outputs = offset, 0
-            source = decode_envelope(chunk.headers[index])
+            headers = chunk.headers[index]
+            source = decode_envelope(headers) if headers else None
             # An event of a foreign producer has no id: its place in the log is its identity.
             self._source_id = source.event_id if source else place_id(*self._place, offset)
             self._correlation_id = (source.correlation_id if source else b"") or self._source_id
         event_id = self._ids.output(offset, self._outputs)
         self._outputs += 1
-        return Envelope(event_id, 0, self._correlation_id, self._source_id, stamp)
+        return Envelope(event_id, time_ms, self._correlation_id, self._source_id, stamp)

@@ -10,7 +10,7 @@ from headrace.flow.restore import APPLY_ROWS_MAX
 from headrace.flow.takeover import Held
 from headrace.flow.unit import SealedUnit
 from headrace.tables.store import Row, Store
-from headrace.tables.view import Layer, PartitionView
+from headrace.tables.view import PartitionView
 
 _LARGE_ROWS = 1_000
 """Of at least so many rows a unit waits for the next ones: a busy task writes the same keys again."""
@@ -26,8 +26,6 @@ class CommittedUnit:
     """A unit that is in the log and shown to readers, and not in the store yet."""
 
     sealed: SealedUnit
-    layer: Layer
-    """Its rows, as readers see them."""
     changelog_next: int
     """The changelog's offset after it."""
 
@@ -94,14 +92,14 @@ class Applying:
         last = units[-1]
         rows = last.sealed.rows
         if len(units) > 1:
-            merged: dict[bytes, bytes | None] = {}
+            rows = {}
             for unit in units:
-                merged.update(unit.layer)
+                rows.update(unit.sealed.rows)
                 await asyncio.sleep(0)
-            rows = list(merged.items())
-        await apply_rows(self._held.store, rows, self._held.mark(last.sealed.record, last.changelog_next))
+        mark = self._held.mark(last.sealed.record, last.changelog_next)
+        await apply_rows(self._held.store, list(rows.items()), mark)
         for unit in units:
-            self._view.retire(unit.layer)
+            self._view.retire(unit.sealed.rows)
             for table_rows, changed in unit.sealed.writes:
                 table_rows.applied(changed)
 

@@ -75,6 +75,8 @@ class TaskSeen:
         """What the units so far have learnt from stamps; not of the task's own inputs."""
         self._floor = {p: offset_bytes(o) for p, o in merged.items() if p in own}
         """What was learnt of an input before it became one."""
+        self._lone_head = STAMP_HEAD + next(iter(own)) if len(own) == 1 else b""
+        """How the stamps of a task with one input begin; empty with several."""
         self._ahead = dict(self._others)
         """The same up to the event in hand."""
         self._is_cut = merged.is_cut
@@ -160,9 +162,13 @@ class TaskSeen:
             self._stamp = b""
             if self._learnt[topic]:
                 self._tell(topic, offset + 1)
-        self.look_at_followed()
+        if self._followed:
+            self.look_at_followed()
         if not self._stamp:
-            self._stamp = self._encode()
+            if self._lone_head and not (self._ahead or self._floor or self._is_cut):
+                self._stamp = self._lone_head + self._front[topic].to_bytes(8, "big")
+            else:
+                self._stamp = self._encode()
         return self._stamp
 
     def _encode(self) -> bytes:

@@ -1,16 +1,14 @@
 """From bytes to events, in slices, up to the first one that cannot be read."""
 
-import asyncio
-import time
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
 import msgspec
 
 from headrace.errors import DecodeError, HeadraceError, PartitionerMismatch
-from headrace.flow.stream import SLICE_S
 from headrace.flow.topic import Topic
 from headrace.log.port import Chunk
+from headrace.turns import Turns
 
 _SLICE_EVENTS = 128
 _UNREADABLE = (msgspec.MsgspecError, UnicodeError, ValueError, RecursionError)
@@ -37,16 +35,15 @@ async def decode_events(
     Shape: `refused` holds indexes of the chunk that are known to be bad, and why.
     """
     values: list[Any] = []
-    began = time.perf_counter()
     decode = topic.values.decode
     stop, error = _first_unfit(topic, chunk, at, refused)
     try:
-        for start in range(at, stop, _SLICE_EVENTS):
-            for raw in chunk.values[start : min(start + _SLICE_EVENTS, stop)]:
-                values.append(None if raw is None else decode(raw))
-            if time.perf_counter() - began > SLICE_S:
-                await asyncio.sleep(0)
-                began = time.perf_counter()
+        with Turns() as turns:
+            for start in range(at, stop, _SLICE_EVENTS):
+                for raw in chunk.values[start : min(start + _SLICE_EVENTS, stop)]:
+                    values.append(None if raw is None else decode(raw))
+                if turns.is_due:
+                    await turns.give()
     except _UNREADABLE as cause:
         error = DecodeError(f"the event cannot be decoded: {cause}", **place(chunk, at + len(values)))
         error.__cause__ = cause

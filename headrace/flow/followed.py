@@ -1,8 +1,5 @@
 """One partition of a global table while it is followed: records become units, units become visible."""
 
-import asyncio
-import time
-
 from headrace.clock import Clock
 from headrace.events.position import Position, TopicPartition
 from headrace.events.seen import NOTHING_SEEN, Seen
@@ -10,7 +7,6 @@ from headrace.flow.applying import apply_rows
 from headrace.flow.causality import input_print
 from headrace.flow.group import CHANGELOG_COMPACTION_LAG_MS, Group
 from headrace.flow.restore import row_key
-from headrace.flow.stream import SLICE_S
 from headrace.log.port import Chunk
 from headrace.tables.changelog import (
     POSITION_KEY,
@@ -22,6 +18,7 @@ from headrace.tables.changelog import (
 from headrace.tables.globalview import GlobalView
 from headrace.tables.store import Row, Store
 from headrace.tables.view import Layer, ViewState
+from headrace.turns import Turns
 
 BEHIND_MS_MAX = CHANGELOG_COMPACTION_LAG_MS // 2
 """Units that were written longer ago may be torn soon; half, so that there is time to read them."""
@@ -88,12 +85,11 @@ class FollowedPartition:
         """
         self._check_pace(chunk)
         before = self._last
-        began = time.perf_counter()
-        for start in range(0, len(chunk), _SLICE_RECORDS):
-            self._absorb(chunk, start, min(start + _SLICE_RECORDS, len(chunk)))
-            if time.perf_counter() - began > SLICE_S:
-                await asyncio.sleep(0)
-                began = time.perf_counter()
+        with Turns() as turns:
+            for start in range(0, len(chunk), _SLICE_RECORDS):
+                self._absorb(chunk, start, min(start + _SLICE_RECORDS, len(chunk)))
+                if turns.is_due:
+                    await turns.give()
         if self._offset_in_unit is None:
             self.offset_next = chunk.offset_next
         self._note_pace(chunk)

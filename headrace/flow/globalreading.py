@@ -5,13 +5,13 @@ from contextlib import aclosing
 
 from headrace.events.position import Position, TopicPartition
 from headrace.flow.group import Group
-from headrace.flow.turns import Turns
 from headrace.log.port import Log
 from headrace.log.stretch import chunks
 from headrace.tables.changelog import POSITION_KEY, PositionRecord, follow_unit
 from headrace.tables.globalview import GlobalView
 from headrace.tables.memory import MemoryStore
 from headrace.tables.store import Row
+from headrace.turns import Turns
 
 _APPLY_ROWS = 128
 

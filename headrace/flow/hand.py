@@ -7,11 +7,13 @@ from headrace.errors import NotSupported, OutsideAgent
 from headrace.events.envelope import Headers
 from headrace.flow.agent import AgentRun
 from headrace.flow.causality import TaskSeen
+from headrace.flow.figures import AgentFigures
 from headrace.flow.group import Group
 from headrace.flow.sending import Sent
 from headrace.flow.sink import OpenSink
 from headrace.flow.topic import Topic
 from headrace.flow.unit import Unit
+from headrace.log.port import Chunk
 from headrace.tables.followedrows import FollowedRows
 from headrace.tables.globaltable import GlobalTable
 from headrace.tables.globalview import GlobalView
@@ -50,6 +52,8 @@ class Hand:
         self.group = group
         self.partition = partition
         self._unit: Unit | None = None
+        self._figures = AgentFigures()
+        """What the agent at work did in the unit."""
         self._journal: Journal | None = None
         self._cache_rows_max = cache_rows_max
         self._watch = watch if any(table.is_watched for table in group.tables) else None
@@ -141,6 +145,8 @@ class Hand:
     def take(self, run: AgentRun) -> None:
         """An agent begins a run of events."""
         self.run, self.is_open = run, True
+        if self._unit is not None:
+            self._figures = self._unit.of(run.agent.name)
         if self.sink is not None:
             self.sink.is_open = True
         if self._journal is not None:
@@ -157,7 +163,7 @@ class Hand:
         place = self._running().stream.place_in_hand
         return place[0].keys[place[1]] if place else None
 
-    async def send(
+    def send(
         self,
         topic: Topic[Any, Any],
         *,
@@ -176,38 +182,34 @@ class Hand:
                 hint="Send from an agent of another group on the same topic.",
             )
         assert self._unit is not None
-        envelope = run.output_envelope(self._stamp(run))
-        place = self._unit.outbox.add(
+        in_hand = run.stream.place_in_hand
+        assert in_hand is not None
+        chunk, index = in_hand
+        outbox = self._unit.outbox
+        stamp = self.seen.stamp(chunk.topic, chunk.offsets[index]) if self.seen is not None else b""
+        envelope = run.output_envelope(chunk, index, stamp, outbox.now_ms())
+        place = outbox.add(
             topic,
             envelope,
             key=key,
             value=value,
             type_name=type_name,
-            headers=run.output_headers(topic.name, headers),
+            headers=run.trace.sent(topic.name, headers, chunk.headers[index]),
             partition=partition,
             keyless_partition=self.partition,
             timestamp_ms=timestamp_ms,
         )
-        if self._is_muted(run):
+        if self.muted_until and self._is_muted(chunk, index):
             # Only now: what was refused when it was first sent must be refused again.
-            self._unit.outbox.take_back(place)
+            outbox.take_back(place)
             return Sent(envelope.event_id)
         if self._journal is not None:
             self._journal.sent(place)
-        self._unit.of(run.agent.name).sent += 1
+        self._figures.sent += 1
         return Sent(envelope.event_id)
 
-    def _stamp(self, run: AgentRun) -> bytes:
-        place = run.stream.place_in_hand
-        if place is None or self.seen is None:
-            return b""
-        return self.seen.stamp(place[0].topic, place[0].offsets[place[1]])
-
-    def _is_muted(self, run: AgentRun) -> bool:
-        if self.is_replaying or not self.muted_until:
-            return False
-        place = run.stream.place_in_hand
-        return place is not None and place[0].offsets[place[1]] < self.muted_until.get(place[0].topic, 0)
+    def _is_muted(self, chunk: Chunk, index: int) -> bool:
+        return not self.is_replaying and chunk.offsets[index] < self.muted_until.get(chunk.topic, 0)
 
     def _running(self) -> AgentRun:
         if self.run is None or not self.is_open:

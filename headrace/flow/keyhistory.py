@@ -11,8 +11,8 @@ from headrace.events.position import Catalog, TopicPartition
 from headrace.flow.fact import Fact, Naming, Raw, carries_corrections, fact_of
 from headrace.flow.lanes import merged
 from headrace.flow.topic import Topic
-from headrace.flow.turns import Turns
 from headrace.log.port import Log, OffsetRange, TopicInfo, catalog
+from headrace.turns import Turns
 
 Report = Callable[[int, int], None]
 """Hears how many offsets are read, and how many there are."""

@@ -9,9 +9,9 @@ from headrace.errors import DecodeError, MalformedStamp
 from headrace.events.envelope import Headers, decode_envelope
 from headrace.events.position import Catalog, TopicPartition
 from headrace.events.seen import Seen
-from headrace.flow.turns import Turns
 from headrace.log.port import Chunk, Log, OffsetRange
 from headrace.log.stretch import chunks
+from headrace.turns import Turns
 
 _RUN_RECORDS_MAX = 256
 _STAMPS_CACHED = 4_096

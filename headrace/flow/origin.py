@@ -16,11 +16,11 @@ from headrace.flow.lanes import merged
 from headrace.flow.retelling import Refused, Retelling, Touch
 from headrace.flow.standing import Standing, thinned
 from headrace.flow.topic import Topic
-from headrace.flow.turns import Turns
 from headrace.log.port import Chunk, Log, OffsetRange
 from headrace.log.stretch import chunks, last_before
 from headrace.tables.globalview import GlobalView
 from headrace.tables.table import Table
+from headrace.turns import Turns
 
 _CACHE_ROWS_MAX = 20_000
 _REFUSALS_MAX = 100

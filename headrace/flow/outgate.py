@@ -261,7 +261,7 @@ def _add(
     event_id = fresh_event_id()
     outbox.add(
         topic,
-        Envelope(event_id, 0, stamp=stamp),
+        Envelope(event_id, outbox.now_ms(), stamp=stamp),
         key=key,
         value=value,
         type_name=type_name,

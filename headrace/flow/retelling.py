@@ -23,13 +23,13 @@ from headrace.flow.lanes import Run
 from headrace.flow.sending import Sent, active_sender
 from headrace.flow.topic import Topic
 from headrace.flow.tracing import TaskTrace
-from headrace.flow.turns import Turns
 from headrace.log.port import Chunk
 from headrace.tables.globalview import GlobalView
 from headrace.tables.memory import MemoryStore
 from headrace.tables.rows import KeyGuard, Rows, active_rows
 from headrace.tables.store import Store
 from headrace.tables.table import Table
+from headrace.turns import Turns
 
 _APPLY_ROWS = 128
 
@@ -281,9 +281,12 @@ class _Hand(Hand):
         assert self._journal is not None
         self._journal.roll_back()
 
-    async def send(self, topic: Topic[Any, Any], **event: Any) -> Sent:
+    def send(self, topic: Topic[Any, Any], **event: Any) -> Sent:
         """Drop an event: it was sent when its cause was handled."""
-        return Sent(self._running().output_envelope(b"").event_id)
+        run = self._running()
+        in_hand = run.stream.place_in_hand
+        assert in_hand is not None
+        return Sent(run.output_envelope(*in_hand, b"", 0).event_id)
 
 
 class _WatchedRows(Rows):

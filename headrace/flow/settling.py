@@ -84,10 +84,9 @@ class Settling:
         with self._trace.committing(sealed.record.unit, sealed.unit.events, traced):
             offset_next = await self._commit(sealed)
         self._count(sealed, time.perf_counter() - began)
-        layer = dict(sealed.rows)
         self._view.replay_offset_next = sealed.record.inputs[self._group.replay].offset_next
-        self._view.publish(layer, sealed.position, sealed.unit.seen, sealed.unit.notes)
-        self._applying.add(CommittedUnit(sealed, layer, offset_next))
+        self._view.publish(sealed.rows, sealed.position, sealed.unit.seen, sealed.unit.notes)
+        self._applying.add(CommittedUnit(sealed, offset_next))
         committed.set()
 
     async def _commit(self, sealed: SealedUnit) -> int:

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 from headrace.events.position import TopicPartition
 from headrace.flow.group import Group
-from headrace.flow.turns import Turns
 from headrace.log.port import Log, OffsetRange
 from headrace.log.stretch import chunks
 from headrace.tables.changelog import POSITION_KEY, PositionRecord, follow_unit
 from headrace.tables.view import PartitionView
+from headrace.turns import Turns
 
 _FENCES_MAX = 50_000
 """More units than that are told apart less finely."""

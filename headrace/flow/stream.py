@@ -11,12 +11,11 @@ from headrace.events.event import Correction
 from headrace.flow.topic import Topic
 from headrace.flow.tracing import HandTrace
 from headrace.log.port import Chunk
+from headrace.turns import Turns, share_s
 
 E = TypeVar("E")
 E_co = TypeVar("E_co", covariant=True)
 
-SLICE_S = 0.002
-"""How long events are handed out before other work of the loop gets its turn."""
 _SLICE_EVENTS = 32
 
 _UNSUPPORTED = (
@@ -88,8 +87,9 @@ class Delivery(Generic[E_co]):
 class Stream(AsyncIterator[E]):
     """The events of one topic in one task, in offset order; `None` stands for a tombstone.
 
-    The next event is handed out when it is asked for, without suspending, except that every 2 ms
-    other work of the loop gets a turn. `async for` never ends while the task lives.
+    The next event is handed out when it is asked for, without suspending, except that every 2 ms,
+    or more often where several tasks are at work, the loop's others get a turn. `async for` never ends
+    while the task lives.
     """
 
     def __init__(
@@ -110,6 +110,7 @@ class Stream(AsyncIterator[E]):
         self._start = 0
         self._deadline = float("inf")
         self._slice_began = 0.0
+        self._turns = Turns()
         self._chunk: Chunk | None = None
         self._asks = asyncio.Event()
         self._has_run = asyncio.Event()
@@ -127,7 +128,7 @@ class Stream(AsyncIterator[E]):
         while True:
             now = self._clock()
             if self._index < self._count and (now < self._deadline or self._index == self._start):
-                if now - self._slice_began > SLICE_S:
+                if now - self._slice_began > share_s():
                     await asyncio.sleep(0)
                     self._slice_began = self._clock()
                 self._pause_at = min(self._index + _SLICE_EVENTS, self._count)
@@ -138,6 +139,7 @@ class Stream(AsyncIterator[E]):
             if self._trace is not None:
                 self._trace.finished()
             self._count = self._pause_at = self._index
+            self._turns.end()
             self._has_run.clear()
             self._asks.set()
             await self._has_run.wait()
@@ -168,6 +170,7 @@ class Stream(AsyncIterator[E]):
         self._index = self._start = start
         self._count, self._deadline, self._pause_at = len(values), deadline, 0
         self._slice_began = self._clock()
+        self._turns.begin()
         if self._trace is not None:
             self._trace.begin(chunk)
         self._asks.clear()
@@ -180,6 +183,7 @@ class Stream(AsyncIterator[E]):
 
     def end(self) -> None:
         """Wake who waits for the agent: it will not ask any more."""
+        self._turns.end()
         self._asks.set()
 
     def stop_early(self) -> None:

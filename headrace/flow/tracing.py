@@ -136,6 +136,8 @@ class HandTrace:
 
     def sent(self, topic: str, headers: Headers, source: Headers) -> Headers:
         """The headers of an event that is sent while one with the headers `source` is in hand."""
+        if not source and self._handling is None:
+            return headers
         trace = trace_of(source)
         if self._handling is not None and not any(name == PARENT for name, _ in headers):
             assert self._task.spans is not None

@@ -1,7 +1,5 @@
 """The unit of work: what one run of events changed, until it is one transaction."""
 
-import asyncio
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,12 +12,11 @@ from headrace.flow.deadletter import Letter
 from headrace.flow.figures import AgentFigures
 from headrace.flow.group import Group
 from headrace.flow.sending import Outbox, record_bytes
-from headrace.flow.stream import SLICE_S
 from headrace.log.port import Append, Chunk, Outgoing
 from headrace.tables.changelog import POSITION_KEY, InputPosition, PositionRecord, Reset, encode_position
 from headrace.tables.rows import Rows
-from headrace.tables.store import Row
 from headrace.tables.watch import WriteNotes
+from headrace.turns import Turns
 
 _SLICE_ROWS = 128
 
@@ -119,7 +116,8 @@ class SealedUnit:
     record: PositionRecord
     position: Position
     unit: Unit
-    rows: Sequence[Row]
+    rows: dict[bytes, bytes | None]
+    """By store key, as readers see them; None where one is deleted."""
     rows_bytes: int
     """What the rows take."""
     writes: Sequence[tuple[Rows, dict[Any, Any]]]
@@ -131,19 +129,20 @@ class SealedUnit:
 async def seal(
     unit: Unit, tables: Iterable[Rows], *, group: Group, partition: int, time_ms: int
 ) -> SealedUnit:
-    """The unit encoded, in slices of under 2 ms.
+    """The unit encoded, in slices.
 
     Raises: UnencodableValue, and then the unit's writes are forgotten.
     """
     writes = [(rows, changed) for rows in tables if (changed := rows.seal())]
+    rows: dict[bytes, bytes | None] = {}
+    records: list[Outgoing] = []
     try:
-        rows, rows_bytes = await _encoded(writes)
+        rows_bytes = await _encode(writes, rows, records, time_ms)
     except UnencodableValue:
         for table_rows, changed in writes:
             table_rows.unseal(changed)
         raise
     record = unit.record()
-    records: list[Outgoing] = [(key, row, (), time_ms) for key, row in rows]
     records.append((POSITION_KEY, encode_position(record), (), time_ms))
     return SealedUnit(
         record=record,
@@ -156,17 +155,22 @@ async def seal(
     )
 
 
-async def _encoded(writes: Sequence[tuple[Rows, dict[Any, Any]]]) -> tuple[list[Row], int]:
-    """The rows, and how many bytes they are."""
-    rows: list[Row] = []
+async def _encode(
+    writes: Sequence[tuple[Rows, dict[Any, Any]]],
+    rows: dict[bytes, bytes | None],
+    records: list[Outgoing],
+    time_ms: int,
+) -> int:
+    """Put what was written into the rows and the changelog's records; how many bytes it is."""
     rows_bytes = 0
-    began = time.perf_counter()
-    for table_rows, changed in writes:
-        items = iter(changed.items())
-        while part := table_rows.encode(islice(items, _SLICE_ROWS)):
-            rows += part
-            rows_bytes += sum(len(key) + len(row or b"") for key, row in part)
-            if time.perf_counter() - began > SLICE_S:
-                await asyncio.sleep(0)
-                began = time.perf_counter()
-    return rows, rows_bytes
+    with Turns() as turns:
+        for table_rows, changed in writes:
+            items = iter(changed.items())
+            while part := table_rows.encode(islice(items, _SLICE_ROWS)):
+                rows.update(part)
+                for key, row in part:
+                    records.append((key, row, (), time_ms))
+                    rows_bytes += len(key) + len(row or b"")
+                if turns.is_due:
+                    await turns.give()
+    return rows_bytes

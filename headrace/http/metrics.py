@@ -1,19 +1,17 @@
 """`/metrics` for Prometheus: what the run tells of itself, and what HTTP counts about its requests."""
 
-import asyncio
 from collections.abc import Callable, Iterable, Iterator
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 from starlette.types import Send
 
-from headrace.flow.stream import SLICE_S
 from headrace.histogram import Histogram
 from headrace.http import metric as declared
 from headrace.http.metric import Kind, Metric, Sample
 from headrace.http.peers.figures import HopFigures
 from headrace.http.problems import Problem
 from headrace.http.source import ReadSource
+from headrace.turns import Turns
 
 if TYPE_CHECKING:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -71,12 +69,11 @@ class MetricsPage:
 async def _in_slices(parts: Iterator[bytes]) -> bytes:
     """All parts together; other work of the loop gets its turn in between."""
     done = []
-    began = perf_counter()
+    turns = Turns()
     for part in parts:
         done.append(part)
-        if perf_counter() - began > SLICE_S:
-            await asyncio.sleep(0)
-            began = perf_counter()
+        if turns.is_due:
+            await turns.give()
     return b"".join(done)
 
 

@@ -69,7 +69,7 @@ class Producer:
         """There is no event in hand here."""
         return None
 
-    async def send(
+    def send(
         self,
         topic: Topic[Any, Any],
         *,
@@ -85,7 +85,7 @@ class Producer:
         event_id = hashlib.blake2b(str(self._events).encode(), digest_size=16).digest()
         self._outbox.add(
             topic,
-            Envelope(event_id, 0),
+            Envelope(event_id, self._outbox.now_ms()),
             key=key,
             value=value,
             type_name=type_name,

@@ -50,10 +50,9 @@ class Shelf:
         record = PositionRecord(self._unit, {}, None, b"", ())
         size = sum(len(key) + len(row or b"") for key, row in rows.items())
         unit = cast(Unit, None)
-        sealed = SealedUnit(record, Position(), unit, [*rows.items()], size, [], [])
-        layer = dict(rows)
-        self.view.publish(layer, Position())
-        self.applying.add(CommittedUnit(sealed, layer, 10 * self._unit))
+        sealed = SealedUnit(record, Position(), unit, dict(rows), size, [], [])
+        self.view.publish(sealed.rows, Position())
+        self.applying.add(CommittedUnit(sealed, 10 * self._unit))
 
 
 @asynccontextmanager

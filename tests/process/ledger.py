@@ -72,7 +72,7 @@ class Ledger:
             topic = basket_topic if isinstance(event, BasketPurchased) else promotions_topic
             outbox.add(
                 topic,
-                Envelope(event_id, 0),
+                Envelope(event_id, outbox.now_ms()),
                 key=topic.keys.to_wire(event.household_id),
                 value=topic.values.encode(event),
                 type_name=type(event).__name__,

@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
+from headrace import turns
 from headrace.events.seen import NOTHING_SEEN
-from headrace.flow import stream, task
+from headrace.flow import task
 from headrace.flow.admission import Admission
 from headrace.flow.causality import TaskSeen
 from headrace.flow.takeover import Held, take_over
@@ -42,7 +43,7 @@ FEW = range(2 * len(SHAPES))
 def _no_real_time(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Nothing depends on how fast this machine is: a busy one must tell the same stories."""
     monkeypatch.setattr(time, "perf_counter", lambda: 0.0)
-    monkeypatch.setattr(stream, "SLICE_S", float("inf"))
+    monkeypatch.setattr(turns, "TURN_S", float("inf"))
     caplog.set_level(logging.CRITICAL, logger="headrace")
 
 

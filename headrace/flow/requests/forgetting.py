@@ -1,15 +1,13 @@
 """Answers that have expired are looked for now and then, so that they take no room for ever."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice
-from time import perf_counter
 from typing import NoReturn
 
 from headrace.clock import Clock
 from headrace.flow.requests.answer import is_expired
-from headrace.flow.stream import SLICE_S
 from headrace.tables.store import Store
+from headrace.turns import Turns
 
 EVERY_S = 3_600.0
 _KEYS_MAX = 200
@@ -37,14 +35,13 @@ async def _expired(store: Store, start: bytes, now_ms: int) -> list[bytes]:
     snapshot = store.snapshot()
     try:
         rows = snapshot.scan(start, None)
-        until = perf_counter() + SLICE_S
+        turns = Turns()
         while part := list(islice(rows, 32)):
             found += [key for key, raw in part if is_expired(raw, now_ms)]
             if len(found) >= _KEYS_MAX:
                 break
-            if perf_counter() > until:
-                await asyncio.sleep(0)
-                until = perf_counter() + SLICE_S
+            if turns.is_due:
+                await turns.give()
     finally:
         snapshot.close()
     return found

@@ -1,7 +1,5 @@
 """Records to append, built into the batches of one transaction, in slices."""
 
-import asyncio
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +9,13 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from headrace.errors import RecordTooLarge
 from headrace.events.position import TopicPartition
 from headrace.log.port import Append, Outgoing
+from headrace.turns import Turns
 
 _MAGIC = 2
 _UNCOMPRESSED = 0
 _TRANSACTIONAL = 1
 _SEQUENCE_END = 2**31
 _BATCH_HEAD_BYTES = 61
-_SLICE_S = 0.0015
 _CLOCK_EVERY = 256
 
 
@@ -73,16 +71,15 @@ class PendingAppend:
         builder = state.builder(self.place, self._batch_bytes)
         append, records, at = builder.append, self._records, self._next
         count, end = 0, len(records) - at
-        until = time.perf_counter() + _SLICE_S
-        while count < end:
-            key, value, headers, time_ms = records[at + count]
-            carried = list(headers) if headers else []
-            if append(count, time_ms, key=key, value=value, headers=carried) is None:
-                break
-            count += 1
-            if not count % _CLOCK_EVERY and time.perf_counter() >= until:
-                await asyncio.sleep(0)
-                until = time.perf_counter() + _SLICE_S
+        with Turns() as turns:
+            while count < end:
+                key, value, headers, time_ms = records[at + count]
+                carried = list(headers) if headers else []
+                if append(count, time_ms, key=key, value=value, headers=carried) is None:
+                    break
+                count += 1
+                if not count % _CLOCK_EVERY and turns.is_due:
+                    await turns.give()
         data = bytes(builder.build())
         if self._bytes_max is not None and len(data) > self._bytes_max:
             # A builder always takes the first record, however large.

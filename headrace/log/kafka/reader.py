@@ -13,9 +13,10 @@ from headrace.log.kafka.codes import DENIED, LEADER_MOVED, Code, refusal
 from headrace.log.kafka.connections import Connections
 from headrace.log.kafka.fetching import Fetched, FetchRequest, read_fetched
 from headrace.log.kafka.records import MessageSet, offset_after
-from headrace.log.kafka.source import SLICE_S, Source
+from headrace.log.kafka.source import Source
 from headrace.log.port import Chunk
 from headrace.settings import Settings
+from headrace.turns import Turns
 from headrace.vitals import Kind, Vital, Vitals
 
 logger = logging.getLogger(__name__)
@@ -101,16 +102,16 @@ class KafkaReader:
         """One chunk of each partition that has news, in turn, within the bounds."""
         turn, self._turn = self._turn, (self._turn + 1) % max(1, len(self._sources))
         chosen: list[tuple[Source, int]] = []
-        until = time.perf_counter() + SLICE_S
-        for source in chain(self._sources[turn:], self._sources[:turn]):
-            if not source.has_news:
-                continue
-            until = await source.read(records_max=records_max, bytes_max=bytes_max, until=until)
-            chosen.append((source, records_max))
-            records_max -= len(source.columns)
-            bytes_max -= source.columns.size_bytes
-            if records_max <= 0 or bytes_max <= 0:
-                break
+        with Turns() as turns:
+            for source in chain(self._sources[turn:], self._sources[:turn]):
+                if not source.has_news:
+                    continue
+                await source.read(records_max=records_max, bytes_max=bytes_max, turns=turns)
+                chosen.append((source, records_max))
+                records_max -= len(source.columns)
+                bytes_max -= source.columns.size_bytes
+                if records_max <= 0 or bytes_max <= 0:
+                    break
         # No await from here on: a cancelled fetch leaves everything in the columns.
         chunks = [chunk for source, limit in chosen if (chunk := source.take(limit)) is not None]
         self._look_for_room()
@@ -231,7 +232,7 @@ class KafkaReader:
     async def _accept(self, answers: Iterable[Fetched]) -> None:
         """Put what a broker answered into the buffer."""
         by_id = {(source.topic_id, source.place.partition): source for source in self._sources}
-        until = time.perf_counter() + SLICE_S
+        turns = Turns()
         for answer in answers:
             source = by_id.get((answer.topic_id, answer.partition))
             if source is None or source.failure is not None:
@@ -242,9 +243,8 @@ class KafkaReader:
             source.silent_since = None
             if answer.data:
                 self._buffer(source, answer)
-            if time.perf_counter() >= until:
-                await asyncio.sleep(0)
-                until = time.perf_counter() + SLICE_S
+            if turns.is_due:
+                await turns.give()
 
     def _buffer(self, source: Source, answer: Fetched) -> None:
         begin = source.offset_to_fetch

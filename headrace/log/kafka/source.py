@@ -1,7 +1,6 @@
 """One partition of a reader: what of it is buffered, and how it becomes chunks."""
 
 import asyncio
-import time
 from collections import deque
 
 from aiokafka.errors import KafkaError
@@ -11,8 +10,8 @@ from headrace.events.position import TopicPartition
 from headrace.log.kafka.fetching import Wanted
 from headrace.log.kafka.records import Columns, MessageSet
 from headrace.log.port import Chunk
+from headrace.turns import Turns
 
-SLICE_S = 0.0015
 """How long one look at the buffer holds the loop."""
 
 
@@ -49,15 +48,15 @@ class Source:
         """What to ask the broker for."""
         return Wanted(self.topic_id, self.place.partition, self.offset_to_fetch)
 
-    async def read(self, *, records_max: int, bytes_max: int, until: float) -> float:
-        """Fill the columns from the buffered sets in slices; the end of the slice it stopped in."""
+    async def read(self, *, records_max: int, bytes_max: int, turns: Turns) -> None:
+        """Fill the columns from the buffered sets in slices."""
         while self.sets and len(self.columns) < records_max and self.columns.size_bytes < bytes_max:
             first = self.sets[0]
             if self.unpacking is not None:
                 await self._unpack(first)
             try:
                 is_used_up = first.read_into(
-                    self.columns, records_max=records_max, bytes_max=bytes_max, until=until
+                    self.columns, records_max=records_max, bytes_max=bytes_max, until=turns.until
                 )
             except (LogError, KafkaError, ValueError) as error:
                 self._give_up(error, first.offset_next)
@@ -67,11 +66,8 @@ class Source:
                 self.sets.popleft()
             elif self.sets and first.must_unpack:
                 await self._unpack(first)
-                until = time.perf_counter() + SLICE_S
-            if time.perf_counter() >= until:
-                await asyncio.sleep(0)
-                until = time.perf_counter() + SLICE_S
-        return until
+            if turns.is_due:
+                await turns.give()
 
     async def _unpack(self, packed: MessageSet) -> None:
         """Decompress in a thread; a cancelled fetch leaves it to the next one to wait for the same."""

@@ -46,7 +46,7 @@ BUGS = (
         0,
         "flow/settling.py",
         "        with self._trace.committing(",
-        "        self._view.publish(dict(sealed.rows), sealed.position, sealed.unit.seen)\n"
+        "        self._view.publish(sealed.rows, sealed.position, sealed.unit.seen)\n"
         "        with self._trace.committing(",
     ),
     _bug(

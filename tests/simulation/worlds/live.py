@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from headrace.flow import applying, clearing, restore, stream
+from headrace import turns
+from headrace.flow import applying, clearing, restore
 from headrace.flow.requests import desk
 from tests.simulation.worlds.loop import SeededLoop
 from tests.simulation.worlds.shape import Shape, draw
@@ -54,7 +55,7 @@ def _by_itself(shape: Shape) -> Iterator[None]:
     """Nothing depends on how fast this machine is, and what is written in slices comes in small ones."""
     instead: list[tuple[ModuleType, str, Any]] = [
         (time, "perf_counter", lambda: 0.0),
-        (stream, "SLICE_S", float("inf")),
+        (turns, "TURN_S", float("inf")),
         *((module, "APPLY_ROWS_MAX", shape.slice_rows) for module in _SLICED),
     ]
     kept = [(module, name, getattr(module, name)) for module, name, _ in instead]
