@@ -18,7 +18,9 @@ CONTRACT_LINES_MAX = 600
 
 LAYERS = ("errors", "events", "log", "tables", "flow", "http", "bridge", "app")
 """Each may import itself and what stands before it."""
-LAYER_OF = dict.fromkeys(("causes", "settings", "clock", "configuration", "histogram", "vitals"), "errors")
+LAYER_OF = dict.fromkeys(
+    ("causes", "settings", "clock", "configuration", "histogram", "turns", "vitals"), "errors"
+)
 """Modules directly under headrace/ that are not of the topmost layer."""
 
 ALLOWED_IN = {

@@ -103,7 +103,7 @@ class Addressing:
                 seen = Seen.decode(envelope.stamp)
             except MalformedStamp as error:
                 raise DecodeError(f"the stamp of row {row.id} cannot be read: {error.what}") from error
-            envelope = envelope._replace(stamp=seen.merge(follows).encode())
+            envelope = msgspec.structs.replace(envelope, stamp=seen.merge(follows).encode())
         own = [(name, value) for name, value in headers if name != HEADER and not name.startswith("ce_")]
         if topic.envelope is EnvelopeFormat.COMPACT:
             return (*encode_envelope(envelope), *own)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
-from typing import NamedTuple
+
+import msgspec
 
 from headrace.errors import DecodeError
 
@@ -18,6 +19,7 @@ HEADER = "hr"
 _FIXED = struct.Struct(">BB16sq")  # version, flags, event id, time in ms
 _VERSION = 1
 _HAS_CORRELATION, _HAS_CAUSATION = 1, 2
+_HAS_BOTH = _HAS_CORRELATION | _HAS_CAUSATION
 STAMP_AT = (_FIXED.size, _FIXED.size + 16, _FIXED.size + 16, _FIXED.size + 32)
 """Where the stamp begins in the compact header, by its flags."""
 _SOURCE_PLACE = struct.Struct(">qi")
@@ -36,7 +38,7 @@ class EnvelopeFormat(StrEnum):
     CLOUDEVENTS = "cloudevents"
 
 
-class Envelope(NamedTuple):
+class Envelope(msgspec.Struct, frozen=True, gc=False):
     """Identity, time and causes of one event."""
 
     event_id: bytes
@@ -77,11 +79,12 @@ class EventIds:
 
 def place_id(topic: str, partition: int, offset: int) -> bytes:
     """The id of an event whose producer gave it none: its place is its identity, for every consumer."""
-    return _place_ids(topic, partition).output(offset, 0)
+    return place_ids(topic, partition).output(offset, 0)
 
 
 @lru_cache(maxsize=_PLACES_CACHED)
-def _place_ids(topic: str, partition: int) -> EventIds:
+def place_ids(topic: str, partition: int) -> EventIds:
+    """The ids of events of this partition whose producer gave them none; the index is 0."""
     return EventIds("", "", topic, partition)
 
 
@@ -97,30 +100,34 @@ def id_text(event_id: bytes) -> str:
 
 def encode_envelope(envelope: Envelope) -> tuple[tuple[str, bytes]]:
     """The envelope as one compact binary header."""
-    event_id, time_ms, correlation_id, causation_id, stamp = envelope
+    correlation_id, causation_id = envelope.correlation_id, envelope.causation_id
     flags = (_HAS_CORRELATION if correlation_id else 0) | (_HAS_CAUSATION if causation_id else 0)
-    fixed = _FIXED.pack(_VERSION, flags, event_id, time_ms)
-    return ((HEADER, fixed + correlation_id + causation_id + stamp),)
+    fixed = _FIXED.pack(_VERSION, flags, envelope.event_id, envelope.time_ms)
+    return ((HEADER, fixed + correlation_id + causation_id + envelope.stamp),)
+
+
+def encode_output(event_id: bytes, time_ms: int, causes: bytes, stamp: bytes) -> tuple[tuple[str, bytes]]:
+    """The compact header of an event that another one caused; `causes`: its correlation and causation id."""
+    return ((HEADER, _FIXED.pack(_VERSION, _HAS_BOTH, event_id, time_ms) + causes + stamp),)
 
 
 def encode_cloudevent(envelope: Envelope, *, source: str, type_name: str) -> Headers:
     """The envelope as CloudEvents 1.0 headers in Kafka's binary content mode."""
-    event_id, time_ms, correlation_id, causation_id, stamp = envelope
-    time = datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds")
+    time = datetime.fromtimestamp(envelope.time_ms / 1000, UTC).isoformat(timespec="milliseconds")
     headers = [
         ("ce_specversion", b"1.0"),
-        ("ce_id", id_text(event_id).encode()),
+        ("ce_id", id_text(envelope.event_id).encode()),
         ("ce_source", source.encode()),
         ("ce_type", type_name.encode()),
         ("ce_time", time.replace("+00:00", "Z").encode()),
         ("content-type", b"application/json"),
     ]
-    if correlation_id:
-        headers.append(("ce_correlationid", id_text(correlation_id).encode()))
-    if causation_id:
-        headers.append(("ce_causationid", id_text(causation_id).encode()))
-    if stamp:
-        headers.append(("ce_headracestamp", stamp.hex().encode()))
+    if envelope.correlation_id:
+        headers.append(("ce_correlationid", id_text(envelope.correlation_id).encode()))
+    if envelope.causation_id:
+        headers.append(("ce_causationid", id_text(envelope.causation_id).encode()))
+    if envelope.stamp:
+        headers.append(("ce_headracestamp", envelope.stamp.hex().encode()))
     return headers
 
 

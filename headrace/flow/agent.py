@@ -7,7 +7,7 @@ from contextvars import Context
 from typing import Any, NoReturn
 
 from headrace.errors import AgentReturned, DeclarationError, HandlerError, HeadraceError, NotSupported
-from headrace.events.envelope import Envelope, EventIds, decode_envelope, place_id
+from headrace.events.envelope import EventIds, decode_envelope, place_ids
 from headrace.events.position import TopicPartition
 from headrace.flow.policy import DeadLetter, Policy
 from headrace.flow.sink import Sink
@@ -68,10 +68,11 @@ class AgentRun:
         self.stream: Stream[Any] = Stream(agent.topic, trace=self.trace)
         self._place = TopicPartition(agent.topic.name, partition)
         self._ids = EventIds(app, f"{agent.group}\0{agent.name}", *self._place)
+        self._place_ids = place_ids(*self._place)
         self._source_offset = -1
         self._outputs = 0
-        self._source_id = b""
-        self._correlation_id = b""
+        self.causes = b""
+        """Correlation and causation id, 16 bytes each, of what is sent for the event in hand."""
         self._task: asyncio.Task[NoReturn] | None = None
 
     # --- life
@@ -132,16 +133,16 @@ class AgentRun:
         at = f", offset {place[0].offsets[place[1]]}" if place else ""
         return f" (topic {self._place.topic}, partition {self._place.partition}{at})"
 
-    def output_envelope(self, chunk: Chunk, index: int, stamp: bytes, time_ms: int) -> Envelope:
-        """The envelope of the next event sent for the event in hand, which is this one of the chunk."""
+    def next_output(self, chunk: Chunk, index: int) -> bytes:
+        """The id of the next event sent for the event in hand, this one of the chunk; sets `causes`."""
         offset = chunk.offsets[index]
         if offset != self._source_offset:
             self._source_offset, self._outputs = offset, 0
             headers = chunk.headers[index]
             source = decode_envelope(headers) if headers else None
             # An event of a foreign producer has no id: its place in the log is its identity.
-            self._source_id = source.event_id if source else place_id(*self._place, offset)
-            self._correlation_id = (source.correlation_id if source else b"") or self._source_id
+            source_id = source.event_id if source else self._place_ids.output(offset, 0)
+            self.causes = ((source.correlation_id if source else b"") or source_id) + source_id
         event_id = self._ids.output(offset, self._outputs)
         self._outputs += 1
-        return Envelope(event_id, time_ms, self._correlation_id, self._source_id, stamp)
+        return event_id

@@ -1,33 +1,64 @@
 """How committed units reach the store: in order; while a task is busy, several large ones as one."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from itertools import islice
+from typing import Any, NoReturn
 
 from headrace.clock import Clock, is_set_within
 from headrace.flow.restore import APPLY_ROWS_MAX
 from headrace.flow.takeover import Held
-from headrace.flow.unit import SealedUnit
-from headrace.tables.store import Row, Store
+from headrace.tables.changelog import PositionRecord
+from headrace.tables.rows import Rows
+from headrace.tables.store import Store
 from headrace.tables.view import PartitionView
 
 _LARGE_ROWS = 1_000
 """Of at least so many rows a unit waits for the next ones: a busy task writes the same keys again."""
 _UNITS_MAX = 8
 """So many wait at most: a reader looks through each of them."""
-_BYTES_MAX = 4 * 1024 * 1024
-_WAIT_S = 0.1
-"""How long a large unit waits for the next one."""
+_ROW_OVERHEAD_BYTES = 250
+"""About what Python takes for a row beyond its bytes."""
+_WAIT_S = 0.5
+"""How long a large unit waits for the next ones."""
+_FREED_ROWS = 5_000
+_BACKLOG_BYTES_MAX = 64 * 1024 * 1024
+
+
+class Backlog:
+    """What all tasks of a worker keep waiting for their stores, in bytes."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether whoever adds to it has to write."""
+        return self._bytes >= _BACKLOG_BYTES_MAX
+
+    def grow(self, size_bytes: int) -> None:
+        """So much more waits; less, if it is negative."""
+        self._bytes += size_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class CommittedUnit:
     """A unit that is in the log and shown to readers, and not in the store yet."""
 
-    sealed: SealedUnit
+    record: PositionRecord
+    rows: Mapping[bytes, bytes | None]
+    """As readers see them."""
+    rows_bytes: int
+    writes: Sequence[tuple[Rows, dict[Any, Any]]]
+    """The same as the agents wrote them, by table."""
     changelog_next: int
     """The changelog's offset after it."""
+
+    @property
+    def size_bytes(self) -> int:
+        """About what it takes in memory."""
+        return self.rows_bytes + len(self.rows) * _ROW_OVERHEAD_BYTES
 
 
 class Applying:
@@ -37,12 +68,12 @@ class Applying:
     loses nothing: the changelog has every unit, and the store's mark says which of them it has.
     """
 
-    def __init__(self, held: Held, view: PartitionView, clock: Clock) -> None:
+    def __init__(self, held: Held, view: PartitionView, clock: Clock, backlog: Backlog) -> None:
         self._held = held
         self._view = view
         self._clock = clock
+        self._backlog = backlog
         self._waiting: list[CommittedUnit] = []
-        self._bytes = 0
         self._has_units = asyncio.Event()
         self._is_due = asyncio.Event()
         self._has_room = asyncio.Event()
@@ -53,13 +84,13 @@ class Applying:
     def add(self, unit: CommittedUnit) -> None:
         """Take the next unit."""
         self._waiting.append(unit)
-        self._bytes += unit.sealed.rows_bytes
+        self._backlog.grow(unit.size_bytes)
         self._is_idle.clear()
         self._has_units.set()
-        is_full = len(self._waiting) >= _UNITS_MAX or self._bytes >= _BYTES_MAX
+        is_full = len(self._waiting) >= _UNITS_MAX or self._backlog.is_full
         if is_full:
             self._has_room.clear()
-        if is_full or len(unit.sealed.rows) < _LARGE_ROWS:
+        if is_full or len(unit.rows) < _LARGE_ROWS:
             self._is_due.set()
 
     async def until_room(self) -> None:
@@ -77,40 +108,54 @@ class Applying:
         Cancel: the store has a part of what was added, its mark tells which units as a whole. Raises:
         StoreCorrupt; OSError when the disk refuses.
         """
-        while True:
-            await self._has_units.wait()
-            await is_set_within(self._is_due, _WAIT_S, self._clock)
-            units, self._waiting, self._bytes = self._waiting, [], 0
-            self._has_units.clear()
-            self._is_due.clear()
-            self._has_room.set()
-            await self._apply(units)
-            if not self._waiting:
-                self._is_idle.set()
+        units: list[CommittedUnit] = []
+        try:
+            while True:
+                await self._has_units.wait()
+                await is_set_within(self._is_due, _WAIT_S, self._clock)
+                units, self._waiting = self._waiting, []
+                self._has_units.clear()
+                self._is_due.clear()
+                self._has_room.set()
+                await self._apply(units)
+                if not self._waiting:
+                    self._is_idle.set()
+        finally:
+            self._backlog.grow(-sum(unit.size_bytes for unit in (*units, *self._waiting)))
 
-    async def _apply(self, units: Sequence[CommittedUnit]) -> None:
+    async def _apply(self, units: list[CommittedUnit]) -> None:
+        """Apply them all; they are gone from the list then."""
         last = units[-1]
-        rows = last.sealed.rows
+        merged: dict[bytes, bytes | None] = {}
         if len(units) > 1:
-            rows = {}
             for unit in units:
-                rows.update(unit.sealed.rows)
+                merged.update(unit.rows)
                 await asyncio.sleep(0)
-        mark = self._held.mark(last.sealed.record, last.changelog_next)
-        await apply_rows(self._held.store, list(rows.items()), mark)
-        for unit in units:
-            self._view.retire(unit.sealed.rows)
-            for table_rows, changed in unit.sealed.writes:
+        mark = self._held.mark(last.record, last.changelog_next)
+        await apply_rows(self._held.store, merged or last.rows, mark)
+        while merged:
+            for _ in range(min(len(merged), _FREED_ROWS)):
+                merged.popitem()
+            await asyncio.sleep(0)
+        while units:
+            # One by one, the oldest first: to let go of ten thousand rows takes a while, too.
+            unit = units.pop(0)
+            self._backlog.grow(-unit.size_bytes)
+            self._view.retire(unit.rows)
+            for table_rows, changed in unit.writes:
                 table_rows.applied(changed)
+            if units:
+                del unit
+                await asyncio.sleep(0)
 
 
-async def apply_rows(store: Store, rows: Sequence[Row], mark: bytes) -> None:
+async def apply_rows(store: Store, rows: Mapping[bytes, bytes | None], mark: bytes) -> None:
     """Write rows into a store in slices; the last one carries the mark.
 
     Raises: StoreCorrupt; OSError when the disk refuses.
     """
-    last = max(0, (len(rows) - 1) // APPLY_ROWS_MAX * APPLY_ROWS_MAX)
-    for start in range(0, last, APPLY_ROWS_MAX):
-        store.write(rows[start : start + APPLY_ROWS_MAX])
+    left = iter(rows.items())
+    for _ in range(max(0, (len(rows) - 1) // APPLY_ROWS_MAX)):
+        store.write(list(islice(left, APPLY_ROWS_MAX)))
         await asyncio.sleep(0)
-    store.write(rows[last:], mark)
+    store.write(list(left), mark)

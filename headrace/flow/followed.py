@@ -16,7 +16,7 @@ from headrace.tables.changelog import (
     follow_unit,
 )
 from headrace.tables.globalview import GlobalView
-from headrace.tables.store import Row, Store
+from headrace.tables.store import Store
 from headrace.tables.view import Layer, ViewState
 from headrace.turns import Turns
 
@@ -153,9 +153,8 @@ class FollowedPartition:
         self._followed.moved()
 
     async def _apply(self, layer: Layer) -> None:
-        rows: list[Row] = list(layer.items())
         mark = StoreMark(self._changelog_id, self.offset_next, self._last, at_ms=self._at_end_ms)
-        await apply_rows(self._store, rows, encode_mark(mark))
+        await apply_rows(self._store, layer, encode_mark(mark))
         self._view.retire(layer)
         if self._view.state is ViewState.RESTORING:
             self.begin()

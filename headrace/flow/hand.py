@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from headrace.errors import NotSupported, OutsideAgent
-from headrace.events.envelope import Headers
+from headrace.events.envelope import Envelope, EnvelopeFormat, Headers, encode_output
 from headrace.flow.agent import AgentRun
 from headrace.flow.causality import TaskSeen
 from headrace.flow.figures import AgentFigures
@@ -182,31 +182,34 @@ class Hand:
                 hint="Send from an agent of another group on the same topic.",
             )
         assert self._unit is not None
-        in_hand = run.stream.place_in_hand
-        assert in_hand is not None
-        chunk, index = in_hand
+        chunk, index = run.stream.in_hand()
         outbox = self._unit.outbox
         stamp = self.seen.stamp(chunk.topic, chunk.offsets[index]) if self.seen is not None else b""
-        envelope = run.output_envelope(chunk, index, stamp, outbox.now_ms())
+        event_id, time_ms = run.next_output(chunk, index), outbox.now_ms()
+        if topic.envelope is EnvelopeFormat.COMPACT:
+            written: Headers = encode_output(event_id, time_ms, run.causes, stamp)
+        else:
+            envelope = Envelope(event_id, time_ms, run.causes[:16], run.causes[16:], stamp)
+            written = outbox.encoded(topic, envelope, type_name)
+        if more := run.trace.sent(topic.name, headers, chunk.headers[index]):
+            written = (*written, *more)
         place = outbox.add(
             topic,
-            envelope,
-            key=key,
-            value=value,
-            type_name=type_name,
-            headers=run.trace.sent(topic.name, headers, chunk.headers[index]),
+            key,
+            value,
+            written,
             partition=partition,
             keyless_partition=self.partition,
-            timestamp_ms=timestamp_ms,
+            time_ms=time_ms if timestamp_ms is None else timestamp_ms,
         )
         if self.muted_until and self._is_muted(chunk, index):
             # Only now: what was refused when it was first sent must be refused again.
             outbox.take_back(place)
-            return Sent(envelope.event_id)
+            return Sent(event_id)
         if self._journal is not None:
             self._journal.sent(place)
         self._figures.sent += 1
-        return Sent(envelope.event_id)
+        return Sent(event_id)
 
     def _is_muted(self, chunk: Chunk, index: int) -> bool:
         return not self.is_replaying and chunk.offsets[index] < self.muted_until.get(chunk.topic, 0)

@@ -258,16 +258,18 @@ def _add(
     partition: int | None,
     timestamp_ms: int | None,
 ) -> bytes:
-    event_id = fresh_event_id()
+    event_id, time_ms = fresh_event_id(), outbox.now_ms()
+    envelope = Envelope(event_id, time_ms, stamp=stamp)
     outbox.add(
         topic,
-        Envelope(event_id, outbox.now_ms(), stamp=stamp),
-        key=key,
-        value=value,
-        type_name=type_name,
-        headers=sent_by_request(gate.spans, topic.name, headers),
+        key,
+        value,
+        (
+            *outbox.encoded(topic, envelope, type_name),
+            *sent_by_request(gate.spans, topic.name, headers),
+        ),
         partition=partition,
         keyless_partition=gate.next_keyless() if key is None else 0,
-        timestamp_ms=timestamp_ms,
+        time_ms=time_ms if timestamp_ms is None else timestamp_ms,
     )
     return event_id

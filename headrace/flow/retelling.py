@@ -286,7 +286,7 @@ class _Hand(Hand):
         run = self._running()
         in_hand = run.stream.place_in_hand
         assert in_hand is not None
-        return Sent(run.output_envelope(*in_hand, b"", 0).event_id)
+        return Sent(run.next_output(*in_hand))
 
 
 class _WatchedRows(Rows):

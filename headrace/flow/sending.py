@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
+
 from headrace.errors import DeclarationError, OutsideAgent, RecordTooLarge
 from headrace.events.envelope import (
     Envelope,
@@ -24,14 +26,11 @@ _RECORD_OVERHEAD_BYTES = 64
 _HEADER_OVERHEAD_BYTES = 4
 
 
-class Sent:
+class Sent(msgspec.Struct, eq=False, gc=False):
     """What `send` gives back: the event's id, and its position once it is durable."""
 
-    __slots__ = ("_position", "event_id_raw")
-
-    def __init__(self, event_id_raw: bytes) -> None:
-        self.event_id_raw = event_id_raw
-        self._position: Position | None = None
+    event_id_raw: bytes
+    _position: Position | None = None
 
     @property
     def event_id(self) -> str:
@@ -127,20 +126,24 @@ class Outbox:
         """The time of an event that is sent now."""
         return int(self._clock() * 1000)
 
+    def encoded(self, topic: "Topic[Any, Any]", envelope: Envelope, type_name: str) -> Headers:
+        """An envelope in the format that the topic declares."""
+        if topic.envelope is EnvelopeFormat.COMPACT:
+            return encode_envelope(envelope)
+        return encode_cloudevent(envelope, source=f"/{self._app}", type_name=type_name or topic.name)
+
     def add(
         self,
         topic: "Topic[Any, Any]",
-        envelope: Envelope,
-        *,
         key: bytes | None,
         value: bytes | None,
-        type_name: str,
         headers: Headers,
-        partition: int | None,
+        *,
+        time_ms: int,
         keyless_partition: int,
-        timestamp_ms: int | None,
+        partition: int | None = None,
     ) -> TopicPartition:
-        """Put an event in, at its envelope's time unless a timestamp is given; where it lies now.
+        """Put an event in, its envelope among the headers; where it lies now.
 
         Raises: RecordTooLarge, DeclarationError for a topic not declared on the app.
         """
@@ -151,42 +154,33 @@ class Outbox:
                 f"topic {topic.name} is not part of this app", hint="Declare it with app.topic(...)."
             )
         if partition is None:
-            partition = (
-                topic.partitioner.place(key, partitions)
-                if key is not None
-                else keyless_partition % partitions
-            )
+            if key is None:
+                partition = keyless_partition % partitions
+            else:
+                partition = topic.partitioner.place(key, partitions) if partitions > 1 else 0
         elif not 0 <= partition < partitions:
             raise DeclarationError(f"topic {topic.name} has no partition {partition}, only {partitions}")
-        written = (
-            encode_envelope(envelope)
-            if topic.envelope is EnvelopeFormat.COMPACT
-            else encode_cloudevent(envelope, source=f"/{self._app}", type_name=type_name or name)
-        )
-        if headers:
-            written = (*written, *headers)
-        size = record_bytes(key, value, written)
-        if size > self._record_bytes_max:
+        if (size := record_bytes(key, value, headers)) > self._record_bytes_max:
             raise RecordTooLarge(
                 f"an event of {size} bytes is larger than the {self._record_bytes_max} allowed",
                 topic=topic.name,
                 partition=partition,
             )
-        record = (key, value, written, envelope.time_ms if timestamp_ms is None else timestamp_ms)
-        return self._append(name, partition, record)
+        place, records = self._lanes.get((name, partition)) or self._lane(name, partition)
+        records.append((key, value, headers, time_ms))
+        self.records += 1
+        return place
 
     def put(self, topic: str, partition: int, record: Outgoing) -> None:
         """Put a record in that is taken back by nobody."""
-        self._append(topic, partition % self._partitions[topic], record)
-
-    def _append(self, topic: str, partition: int, record: Outgoing) -> TopicPartition:
-        lane = self._lanes.get((topic, partition))
-        if lane is None:
-            place = TopicPartition(topic, partition)
-            lane = self._lanes[topic, partition] = (place, self.appends.setdefault(place, []))
-        lane[1].append(record)
+        _, records = self._lane(topic, partition % self._partitions[topic])
+        records.append(record)
         self.records += 1
-        return lane[0]
+
+    def _lane(self, topic: str, partition: int) -> tuple[TopicPartition, list[Outgoing]]:
+        place = TopicPartition(topic, partition)
+        lane = self._lanes[topic, partition] = (place, self.appends.setdefault(place, []))
+        return lane
 
     def take_back(self, place: TopicPartition) -> None:
         """Remove the last record of a place."""

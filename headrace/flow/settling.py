@@ -86,7 +86,10 @@ class Settling:
         self._count(sealed, time.perf_counter() - began)
         self._view.replay_offset_next = sealed.record.inputs[self._group.replay].offset_next
         self._view.publish(sealed.rows, sealed.position, sealed.unit.seen, sealed.unit.notes)
-        self._applying.add(CommittedUnit(sealed, offset_next))
+        # What it sent is not kept any longer.
+        self._applying.add(
+            CommittedUnit(sealed.record, sealed.rows, sealed.rows_bytes, sealed.writes, offset_next)
+        )
         committed.set()
 
     async def _commit(self, sealed: SealedUnit) -> int:

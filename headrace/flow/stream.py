@@ -196,6 +196,11 @@ class Stream(AsyncIterator[E]):
         """Index into the run's values of the event that was handed out last."""
         return self._index
 
+    def in_hand(self) -> tuple[Chunk, int]:
+        """The chunk and index of the event that was handed out last; asked while an agent is at work."""
+        assert self._chunk is not None
+        return self._chunk, self._base + self._index
+
     @property
     def place_in_hand(self) -> tuple[Chunk, int] | None:
         """The chunk and index of the event in hand; None between runs."""

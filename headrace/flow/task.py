@@ -14,7 +14,7 @@ from headrace.events.position import TopicPartition
 from headrace.events.seen import Print
 from headrace.flow.admission import Admission
 from headrace.flow.agent import AgentRun
-from headrace.flow.applying import Applying
+from headrace.flow.applying import Applying, Backlog
 from headrace.flow.causality import TaskSeen, input_print
 from headrace.flow.deadletter import dead_letters_name
 from headrace.flow.figures import FlowFigures
@@ -58,6 +58,7 @@ class Worksite:
     """The largest record that the dead-letter topic takes; None: unknown."""
     vitals: Vitals = field(default_factory=Vitals)
     """Where agents show that they go on."""
+    backlog: Backlog = field(default_factory=Backlog)
     globals: Sequence[GlobalView] = ()
     """The app's global tables, followed by this worker."""
 
@@ -183,7 +184,7 @@ class Task:
             self._view.serve(held.store, position, held.seen)
             async with asyncio.TaskGroup() as crew:
                 watch = crew.create_task(held.watch_store(), name=f"damage watch of {self._view.group}")
-                applying = Applying(held, self._view, self._site.clock)
+                applying = Applying(held, self._view, self._site.clock, self._site.backlog)
                 store = crew.create_task(
                     applying.run(), name=f"store of {self._view.group}/{self._partition}"
                 )

@@ -45,6 +45,8 @@ class Topic(Generic[K, V]):
         self.spec = spec or TopicSpec(name=name)
         self.partitioner = partitioner
         self.envelope = envelope
+        self.names_types = envelope is EnvelopeFormat.CLOUDEVENTS
+        """Whether the envelope of an event says of which type it is."""
 
     def __repr__(self) -> str:
         return f"<Topic {self.name}>"
@@ -83,13 +85,16 @@ class Topic(Generic[K, V]):
             self,
             key=raw_key,
             value=raw_value,
-            type_name=type(value).__name__ if isinstance(value, Event) else "",
+            type_name=self._type_name(value) if self.names_types else "",
             headers=tuple(headers.items()) if headers else (),
             partition=partition,
             timestamp_ms=timestamp_ms,
         )
         # In an agent it is done with that: a coroutine for each event would cost a tenth of sending it.
         return sent if isinstance(sent, Sent) else await sent
+
+    def _type_name(self, value: V | None) -> str:
+        return type(value).__name__ if isinstance(value, Event) else ""
 
     def decode(self, raw: bytes | None) -> Any:
         """The event behind a record's value; None for a tombstone. Raises: msgspec.MsgspecError."""

@@ -83,16 +83,15 @@ class Producer:
         """Collect an encoded event."""
         self._events += 1
         event_id = hashlib.blake2b(str(self._events).encode(), digest_size=16).digest()
+        time_ms = self._outbox.now_ms()
         self._outbox.add(
             topic,
-            Envelope(event_id, self._outbox.now_ms()),
-            key=key,
-            value=value,
-            type_name=type_name,
-            headers=headers,
+            key,
+            value,
+            (*self._outbox.encoded(topic, Envelope(event_id, time_ms), type_name), *headers),
             partition=partition,
             keyless_partition=self._events,
-            timestamp_ms=timestamp_ms,
+            time_ms=time_ms if timestamp_ms is None else timestamp_ms,
         )
         sent = Sent(event_id)
         self._sent.append(sent)

@@ -6,9 +6,8 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from headrace.events.position import Position
-from headrace.flow.applying import Applying, CommittedUnit
+from headrace.flow.applying import Applying, Backlog, CommittedUnit
 from headrace.flow.takeover import Held
-from headrace.flow.unit import SealedUnit, Unit
 from headrace.tables.changelog import PositionRecord
 from headrace.tables.memory import MemoryEngine
 from headrace.tables.store import Row, Store
@@ -37,11 +36,12 @@ class Shelf:
 
     def __init__(self) -> None:
         self.clock = VirtualClock()
+        self.backlog = Backlog()
         self.store = Noted(MemoryEngine().open("main", 0))
         self.view = PartitionView("main", 0)
         self.view.serve(cast(Store, self.store), Position())
         held = Held(cast(Any, None), cast(Store, self.store), "id", 0, {}, None, True, self.clock)
-        self.applying = Applying(held, self.view, self.clock)
+        self.applying = Applying(held, self.view, self.clock, self.backlog)
         self._unit = 0
 
     def commit(self, rows: Mapping[bytes, bytes | None]) -> None:
@@ -49,10 +49,9 @@ class Shelf:
         self._unit += 1
         record = PositionRecord(self._unit, {}, None, b"", ())
         size = sum(len(key) + len(row or b"") for key, row in rows.items())
-        unit = cast(Unit, None)
-        sealed = SealedUnit(record, Position(), unit, dict(rows), size, [], [])
-        self.view.publish(sealed.rows, Position())
-        self.applying.add(CommittedUnit(sealed, 10 * self._unit))
+        unit = CommittedUnit(record, dict(rows), size, [], 10 * self._unit)
+        self.view.publish(unit.rows, Position())
+        self.applying.add(unit)
 
 
 @asynccontextmanager
@@ -106,12 +105,12 @@ async def test_only_the_last_batch_says_that_the_store_has_the_units() -> None:
         assert b'"unit":2' in last
 
 
-async def test_a_large_unit_that_no_other_follows_waits_a_tenth_of_a_second() -> None:
+async def test_a_large_unit_that_no_other_follows_waits_half_a_second() -> None:
     async with shelf() as task:
         task.commit(large(b"1"))
         await quiet()
         assert task.store.batches == []
-        task.clock.move_to(0.1)
+        task.clock.move_to(0.5)
         await quiet()
         assert task.store.get(b"key-0007") == b"1"
 
@@ -129,3 +128,18 @@ async def test_eight_large_units_wait_for_no_other_and_take_no_ninth() -> None:
     assert task.store.get(b"key-0007") == b"7"
     running.cancel()
     await asyncio.wait({running})
+
+
+async def test_what_waits_for_other_tasks_counts_too_and_is_forgotten_with_its_task() -> None:
+    async with shelf() as task:
+        task.backlog.grow(64 * 1024 * 1024)
+        task.commit(large(b"1"))
+        await quiet()
+        assert task.store.get(b"key-0007") == b"1"
+        task.backlog.grow(-64 * 1024 * 1024)
+        task.commit(large(b"2"))
+        await quiet()
+        assert task.store.get(b"key-0007") == b"1"
+        task.backlog.grow(64 * 1024 * 1024 - 1)
+        assert task.backlog.is_full
+    assert not task.backlog.is_full

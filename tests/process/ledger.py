@@ -70,16 +70,14 @@ class Ledger:
         for event in events:
             event_id = fresh_event_id()
             topic = basket_topic if isinstance(event, BasketPurchased) else promotions_topic
+            time_ms = outbox.now_ms()
             outbox.add(
                 topic,
-                Envelope(event_id, outbox.now_ms()),
-                key=topic.keys.to_wire(event.household_id),
-                value=topic.values.encode(event),
-                type_name=type(event).__name__,
-                headers=(),
-                partition=None,
+                topic.keys.to_wire(event.household_id),
+                topic.values.encode(event),
+                outbox.encoded(topic, Envelope(event_id, time_ms), type(event).__name__),
                 keyless_partition=0,
-                timestamp_ms=None,
+                time_ms=time_ms,
             )
             self._fold(event, id_text(event_id))
         for (topic_name, partition), end in (await self._writer.commit(outbox.to_append())).items():

@@ -141,25 +141,25 @@ BUGS = (
         "The mark of a unit is written with its first slice, not with its last.",
         7,
         "flow/applying.py",
-        "store.write(rows[start : start + APPLY_ROWS_MAX])",
-        "store.write(rows[start : start + APPLY_ROWS_MAX], mark)",
+        "store.write(list(islice(left, APPLY_ROWS_MAX)))",
+        "store.write(list(islice(left, APPLY_ROWS_MAX)), mark)",
     ),
     _bug(
         "layer-retired-too-early",
         "Readers stop looking into a unit before the store has it.",
         0,
         "flow/applying.py",
-        "            await self._apply(units)\n",
-        "            for unit in units:\n                self._view.retire(unit.layer)\n"
-        "            await self._apply(units)\n",
+        "                await self._apply(units)\n",
+        "                for unit in units:\n                    self._view.retire(unit.rows)\n"
+        "                await self._apply(units)\n",
     ),
     _bug(
         "units-applied-side-by-side",
         "A unit is applied to the store beside the one in front of it.",
         8,
         "flow/applying.py",
-        "            await self._apply(units)\n",
-        '            asyncio.create_task(self._apply(units), name="beside")\n',
+        "                await self._apply(units)\n",
+        '                asyncio.create_task(self._apply(units), name="beside")\n',
     ),
     _bug(
         "damage-trusted",
