@@ -22,6 +22,8 @@ from tests.process.workers import breath
 _KEYS_PER_PARTITION = 1_000
 _FULL_TICK_NUMBERS = 1_000 * PARTITIONS
 _FULL_S = 20.0
+_CATCH_UP_TIMEOUT_S = 180.0
+"""The load and its broker may be faster than the worker."""
 _TICK_S = 0.1
 _SAMPLE_S = 5.0
 _TELL_SAMPLES = 12
@@ -83,7 +85,7 @@ async def _full_speed(world: World) -> float:
     began_s = time.monotonic()
     while time.monotonic() - began_s < _FULL_S:
         await world.load.tick()
-    await world.until_covered(world.crew)
+    await world.until_covered(world.crew, _CATCH_UP_TIMEOUT_S)
     return world.load.events / (time.monotonic() - began_s)
 
 

@@ -15,6 +15,7 @@ from headrace.events.envelope import (
     decode_envelope,
     encode_cloudevent,
     encode_envelope,
+    encode_output,
     fresh_event_id,
 )
 
@@ -87,6 +88,24 @@ def test_the_id_of_an_output_depends_on_its_cause_alone(offset: int, index: int)
     ]
     assert one.output(offset, index) not in others
     assert uuid.UUID(bytes=one.output(offset, index)).version == 8
+
+
+@given(
+    st.tuples(st.integers(0, 2**46), st.integers(0, 2**17)),
+    st.tuples(st.integers(0, 2**46), st.integers(0, 2**17)),
+)
+@example((2**45 - 1, 0), (2**45, 0))
+@example((7, 2**16 - 1), (7, 2**16))
+@example((1, 0), (0, 2**16))
+def test_no_two_outputs_of_a_task_have_the_same_id(one: tuple[int, int], other: tuple[int, int]) -> None:
+    ids = EventIds("shop", "main", "buys", 3)
+    assert (ids.output(*one) == ids.output(*other)) is (one == other)
+
+
+def test_the_header_of_an_output_is_that_of_its_envelope() -> None:
+    envelope = Envelope(b"e" * 16, 1_790_000_000_000, b"c" * 16, b"s" * 16, b"\x01stamp")
+    at_once = encode_output(envelope.event_id, envelope.time_ms, b"c" * 16 + b"s" * 16, envelope.stamp)
+    assert at_once == encode_envelope(envelope)
 
 
 def test_fresh_ids_differ() -> None:
