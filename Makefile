@@ -25,7 +25,7 @@ run: $(READY) ## run one worker (APP=app.checkout, app.promotions or app.loyalty
 	@$(BIN)/headrace -A $(APP) worker -l info
 
 test: $(READY) ## run every test suite that this machine can run, and say which it cannot (TESTERS=1: one by one)
-	@$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(READY) ## format, lint, types, the tidy test, lock and bill of materials; changes nothing
 	@$(BIN)/ruff format --check .

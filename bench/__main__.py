@@ -23,7 +23,7 @@ from bench.report import Results
 _RESULTS = Path(__file__).parent / "results"
 _FLOOR = Path(__file__).parent / "floor.json"
 _FALL_MAX = 0.25
-_QUICK_EVENTS = 200_000
+_QUICK_EVENTS = 400_000
 _QUICK_EVENTS_OF_SLOW = 10_000
 _QUICK_ROUNDS = 3
 """Of headrace and the bare loop, whose ratio is held against the floor; the others run once."""
@@ -60,7 +60,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="the plain job, few events, one round")
-    parser.add_argument("--events", type=int, help="default: 1,000,000; 200,000 with --quick")
+    parser.add_argument("--events", type=int, help="default: 1,000,000; 400,000 with --quick")
     parser.add_argument("--rounds", type=int, help="default: 3; 1 with --quick")
     parser.add_argument("--broker", default="", help="host:port of a running broker; default: one of our own")
     parser.add_argument("--cases", nargs="+", choices=list(CASES), help="default: all; plain with --quick")

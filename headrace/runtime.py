@@ -28,9 +28,9 @@ from headrace.flow.outgate import Gate, Outgate, SendScope
 from headrace.flow.post import Post
 from headrace.flow.requests.answer import RequestGroup
 from headrace.flow.requests.reception import Reception
-from headrace.flow.task import Worksite
 from headrace.flow.teller import Teller
 from headrace.flow.tracing import find_spans
+from headrace.flow.worksite import Worksite
 from headrace.http.address import advertised_address
 from headrace.http.metric import Samples
 from headrace.http.server import HttpServer

@@ -42,8 +42,8 @@ quantities = app.Table("quantities", default=int, partitions=1)
 
 @app.on_partitions_assigned.connect
 async def tell_recovering(*_: object, **__: object) -> None:
-    """Say when the recovery begins."""
-    print(json.dumps({"recovering": time.monotonic()}), file=sys.__stdout__, flush=True)
+    """Say when the recovery begins, on a line that Faust's spinner has not begun."""
+    print("\n" + json.dumps({"recovering": time.monotonic()}), file=sys.__stdout__, flush=True)
 
 
 @quantities.on_recover

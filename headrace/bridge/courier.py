@@ -40,7 +40,7 @@ from headrace.tables.memory import MemoryStore
 from headrace.tables.view import PartitionView
 
 if TYPE_CHECKING:
-    from headrace.flow.task import Worksite
+    from headrace.flow.worksite import Worksite
 
 logger = logging.getLogger(__name__)
 

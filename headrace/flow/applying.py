@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from headrace.clock import Clock, is_set_within
 from headrace.flow.restore import APPLY_ROWS_MAX
+from headrace.flow.room import Room
 from headrace.flow.takeover import Held
 from headrace.tables.changelog import PositionRecord
 from headrace.tables.rows import Rows
@@ -23,23 +24,6 @@ _ROW_OVERHEAD_BYTES = 250
 _WAIT_S = 0.5
 """How long a large unit waits for the next ones."""
 _FREED_ROWS = 5_000
-_BACKLOG_BYTES_MAX = 64 * 1024 * 1024
-
-
-class Backlog:
-    """What all tasks of a worker keep waiting for their stores, in bytes."""
-
-    def __init__(self) -> None:
-        self._bytes = 0
-
-    @property
-    def is_full(self) -> bool:
-        """Whether whoever adds to it has to write."""
-        return self._bytes >= _BACKLOG_BYTES_MAX
-
-    def grow(self, size_bytes: int) -> None:
-        """So much more waits; less, if it is negative."""
-        self._bytes += size_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +52,11 @@ class Applying:
     loses nothing: the changelog has every unit, and the store's mark says which of them it has.
     """
 
-    def __init__(self, held: Held, view: PartitionView, clock: Clock, backlog: Backlog) -> None:
+    def __init__(self, held: Held, view: PartitionView, clock: Clock, room: Room) -> None:
         self._held = held
         self._view = view
         self._clock = clock
-        self._backlog = backlog
+        self._room = room
         self._waiting: list[CommittedUnit] = []
         self._has_units = asyncio.Event()
         self._is_due = asyncio.Event()
@@ -84,10 +68,10 @@ class Applying:
     def add(self, unit: CommittedUnit) -> None:
         """Take the next unit."""
         self._waiting.append(unit)
-        self._backlog.grow(unit.size_bytes)
+        self._room.grow(unit.size_bytes)
         self._is_idle.clear()
         self._has_units.set()
-        is_full = len(self._waiting) >= _UNITS_MAX or self._backlog.is_full
+        is_full = len(self._waiting) >= _UNITS_MAX or self._room.is_full
         if is_full:
             self._has_room.clear()
         if is_full or len(unit.rows) < _LARGE_ROWS:
@@ -121,7 +105,7 @@ class Applying:
                 if not self._waiting:
                     self._is_idle.set()
         finally:
-            self._backlog.grow(-sum(unit.size_bytes for unit in (*units, *self._waiting)))
+            self._room.grow(-sum(unit.size_bytes for unit in (*units, *self._waiting)))
 
     async def _apply(self, units: list[CommittedUnit]) -> None:
         """Apply them all; they are gone from the list then."""
@@ -140,7 +124,7 @@ class Applying:
         while units:
             # One by one, the oldest first: to let go of ten thousand rows takes a while, too.
             unit = units.pop(0)
-            self._backlog.grow(-unit.size_bytes)
+            self._room.grow(-unit.size_bytes)
             self._view.retire(unit.rows)
             for table_rows, changed in unit.writes:
                 table_rows.applied(changed)

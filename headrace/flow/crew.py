@@ -9,7 +9,7 @@ from headrace.flow.group import Group
 from headrace.flow.keeper import Keeper, Kept, tasks_of
 from headrace.flow.post import Post
 from headrace.flow.requests.reception import Reception
-from headrace.flow.task import Worksite
+from headrace.flow.worksite import Worksite
 from headrace.log.port import Assignment, Membership
 from headrace.tables.view import PartitionView
 

@@ -17,7 +17,7 @@ from headrace.flow.followed import FellBehind, FollowedPartition
 from headrace.flow.group import Group
 from headrace.flow.opening import close_store, drop_store, open_store, open_trusted
 from headrace.flow.restore import Restore
-from headrace.flow.task import Worksite
+from headrace.flow.worksite import Worksite
 from headrace.log.port import OffsetRange
 from headrace.tables.changelog import decode_mark
 from headrace.tables.globalview import GlobalView

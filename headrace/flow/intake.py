@@ -10,6 +10,7 @@ from headrace.flow.causality import Followed
 from headrace.flow.group import Group
 from headrace.flow.isolation import Isolation
 from headrace.flow.portion import Portion
+from headrace.flow.room import Room
 from headrace.log.port import Chunk, Reader
 from headrace.settings import Settings
 from headrace.tables.view import PartitionView
@@ -30,6 +31,7 @@ class Intake:
         view: PartitionView,
         isolation: Isolation,
         settings: Settings,
+        room: Room,
         clock: Clock,
         followed: Sequence[Followed] = (),
     ) -> None:
@@ -39,6 +41,7 @@ class Intake:
         self._view = view
         self._isolation = isolation
         self._settings = settings
+        self._room = room
         self._clock = clock
         self._followed = followed
         self._name = f"{group.name}/{view.partition}"
@@ -51,6 +54,10 @@ class Intake:
         self._is_stopped = True
         if self._fetching is not None:
             self._fetching.cancel()
+
+    def close(self) -> None:
+        """No more is fetched."""
+        self._room.lay_down(self._name)
 
     async def portions(self) -> list[Portion]:
         """What may be handed out of what has arrived, once something has; it may be nothing.
@@ -71,8 +78,9 @@ class Intake:
         """What has arrived; nothing when the task stops, or when what is held is to be looked at again."""
         if self._is_stopped:
             return ()
-        settings = self._settings
-        fetch = self._reader.fetch(records_max=settings.unit_records_max, bytes_max=settings.unit_bytes_max)
+        self._room.lay_down(self._name)
+        records_max = self._room.unit_records_max(self._settings.unit_records_max)
+        fetch = self._reader.fetch(records_max=records_max, bytes_max=self._settings.unit_bytes_max)
         self._fetching = asyncio.create_task(fetch, name=f"fetch {self._name}")
         try:
             if self._admission.is_holding:
@@ -84,6 +92,8 @@ class Intake:
         finally:
             self._fetching.cancel()
             self._fetching = None
+        if fetched:
+            self._room.take_up(self._name)
         for chunk in fetched:
             self._view.input_ends[TopicPartition(chunk.topic, chunk.partition)] = chunk.high_watermark
         return fetched

@@ -10,7 +10,8 @@ from headrace.clock import is_set_within
 from headrace.errors import CommitUnknown, EventError, Fenced, HeadraceError, Unavailable
 from headrace.flow.group import Group
 from headrace.flow.isolation import Isolation
-from headrace.flow.task import Task, Worksite
+from headrace.flow.task import Task
+from headrace.flow.worksite import Worksite
 from headrace.log.port import Assignment, Membership
 from headrace.tables.view import PartitionView, ViewState
 

@@ -6,7 +6,7 @@ from headrace.log.port import TopicSpec
 
 if TYPE_CHECKING:
     from headrace.flow.keeper import Begin
-    from headrace.flow.task import Worksite
+    from headrace.flow.worksite import Worksite
 
 
 class Post(Protocol):

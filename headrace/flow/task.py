@@ -3,21 +3,19 @@
 import asyncio
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from headrace.causes import first_cause
-from headrace.clock import SYSTEM_CLOCK, Clock, is_set_within
+from headrace.clock import is_set_within
 from headrace.errors import EventError, HeadraceError, StoreUnwritable, UnencodableValue
 from headrace.events.position import TopicPartition
 from headrace.events.seen import Print
 from headrace.flow.admission import Admission
 from headrace.flow.agent import AgentRun
-from headrace.flow.applying import Applying, Backlog
+from headrace.flow.applying import Applying
 from headrace.flow.causality import TaskSeen, input_print
 from headrace.flow.deadletter import dead_letters_name
-from headrace.flow.figures import FlowFigures
 from headrace.flow.group import Group
 from headrace.flow.hand import Hand
 from headrace.flow.handling import Abandoned, Bound, Guard, Handling
@@ -31,40 +29,12 @@ from headrace.flow.sinking import follow_sink
 from headrace.flow.takeover import Held, take_over
 from headrace.flow.tracing import TaskTrace
 from headrace.flow.unit import SealedUnit, Unit, seal
-from headrace.log.port import Log, Reader, TopicInfo, catalog
-from headrace.settings import Settings
-from headrace.tables.globalview import GlobalView
-from headrace.tables.store import StoreEngine
+from headrace.flow.worksite import Worksite
+from headrace.log.port import Reader, catalog
 from headrace.tables.view import PartitionView
-from headrace.vitals import Vitals
 
 if TYPE_CHECKING:
-    from headrace.flow.spans import Spans
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Worksite:
-    """What all tasks of one run share."""
-
-    app: str
-    log: Log
-    engine: StoreEngine
-    settings: Settings
-    topics: Mapping[str, TopicInfo]
-    figures: FlowFigures
-    clock: Clock = SYSTEM_CLOCK
-    spans: "Spans | None" = None
-    dead_letter_bytes_max: int | None = None
-    """The largest record that the dead-letter topic takes; None: unknown."""
-    vitals: Vitals = field(default_factory=Vitals)
-    """Where agents show that they go on."""
-    backlog: Backlog = field(default_factory=Backlog)
-    globals: Sequence[GlobalView] = ()
-    """The app's global tables, followed by this worker."""
-
-    def followed_by(self, group: str) -> Sequence[GlobalView]:
-        """The global tables that agents of a group may read: all but the one that they write."""
-        return [followed for followed in self.globals if followed.group != group]
+    pass
 
 
 class Task:
@@ -184,7 +154,7 @@ class Task:
             self._view.serve(held.store, position, held.seen)
             async with asyncio.TaskGroup() as crew:
                 watch = crew.create_task(held.watch_store(), name=f"damage watch of {self._view.group}")
-                applying = Applying(held, self._view, self._site.clock, self._site.backlog)
+                applying = Applying(held, self._view, self._site.clock, self._site.room)
                 store = crew.create_task(
                     applying.run(), name=f"store of {self._view.group}/{self._partition}"
                 )
@@ -198,6 +168,8 @@ class Task:
             cause = first_cause(failures)
             raise cause from cause.__cause__
         finally:
+            if self._intake is not None:
+                self._intake.close()
             await self._handling.close()
 
     def _prints(self, held: Held) -> dict[str, Print]:
@@ -236,6 +208,7 @@ class Task:
             view=self._view,
             isolation=self._isolation,
             settings=site.settings,
+            room=site.room,
             clock=site.clock,
             followed=self._followed,
         )

@@ -10,7 +10,7 @@ from headrace.errors import Fenced
 from headrace.flow.crew import Crew, TaskKey
 from headrace.flow.figures import FlowFigures
 from headrace.flow.group import Group, form_groups
-from headrace.flow.task import Worksite
+from headrace.flow.worksite import Worksite
 from headrace.log.port import Assignment, Member, Membership, TopicInfo
 from headrace.log.simulated.cluster import SimulatedCluster
 from headrace.log.simulated.log import SimulatedLog

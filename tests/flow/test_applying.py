@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from headrace.events.position import Position
-from headrace.flow.applying import Applying, Backlog, CommittedUnit
+from headrace.flow.applying import Applying, CommittedUnit
+from headrace.flow.room import Room
 from headrace.flow.takeover import Held
 from headrace.tables.changelog import PositionRecord
 from headrace.tables.memory import MemoryEngine
@@ -36,12 +37,12 @@ class Shelf:
 
     def __init__(self) -> None:
         self.clock = VirtualClock()
-        self.backlog = Backlog()
+        self.room = Room()
         self.store = Noted(MemoryEngine().open("main", 0))
         self.view = PartitionView("main", 0)
         self.view.serve(cast(Store, self.store), Position())
         held = Held(cast(Any, None), cast(Store, self.store), "id", 0, {}, None, True, self.clock)
-        self.applying = Applying(held, self.view, self.clock, self.backlog)
+        self.applying = Applying(held, self.view, self.clock, self.room)
         self._unit = 0
 
     def commit(self, rows: Mapping[bytes, bytes | None]) -> None:
@@ -132,14 +133,14 @@ async def test_eight_large_units_wait_for_no_other_and_take_no_ninth() -> None:
 
 async def test_what_waits_for_other_tasks_counts_too_and_is_forgotten_with_its_task() -> None:
     async with shelf() as task:
-        task.backlog.grow(64 * 1024 * 1024)
+        task.room.grow(64 * 1024 * 1024)
         task.commit(large(b"1"))
         await quiet()
         assert task.store.get(b"key-0007") == b"1"
-        task.backlog.grow(-64 * 1024 * 1024)
+        task.room.grow(-64 * 1024 * 1024)
         task.commit(large(b"2"))
         await quiet()
         assert task.store.get(b"key-0007") == b"1"
-        task.backlog.grow(64 * 1024 * 1024 - 1)
-        assert task.backlog.is_full
-    assert not task.backlog.is_full
+        task.room.grow(64 * 1024 * 1024 - 1)
+        assert task.room.is_full
+    assert not task.room.is_full

@@ -10,7 +10,7 @@ from headrace.flow.figures import FlowFigures
 from headrace.flow.group import Group, form_groups
 from headrace.flow.keeper import Keeper, KeeperState, tasks_of
 from headrace.flow.takeover import transactional_id
-from headrace.flow.task import Worksite
+from headrace.flow.worksite import Worksite
 from headrace.log.port import Append, Assignment, Membership
 from headrace.log.simulated.log import SimulatedLog
 from headrace.tables.memory import MemoryEngine

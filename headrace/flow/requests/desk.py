@@ -31,7 +31,7 @@ from headrace.flow.requests.hours import Hours
 from headrace.flow.restore import APPLY_ROWS_MAX, Restore
 from headrace.flow.sending import Outbox
 from headrace.flow.takeover import transactional_id, verify_identities
-from headrace.flow.task import Worksite
+from headrace.flow.worksite import Worksite
 from headrace.log.port import Append, Closing, OffsetRange, Outgoing, Writer
 from headrace.tables.changelog import StoreMark, decode_mark, encode_mark
 from headrace.tables.store import Row, Store

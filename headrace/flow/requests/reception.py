@@ -16,7 +16,7 @@ from headrace.flow.sending import Outbox
 if TYPE_CHECKING:
     from headrace.flow.keeper import Begin
     from headrace.flow.spans import Spans
-    from headrace.flow.task import Worksite
+    from headrace.flow.worksite import Worksite
 
 
 class Claim:
