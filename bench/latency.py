@@ -18,6 +18,7 @@ from contextlib import ExitStack, aclosing
 from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
 from bench.broker import NoBroker, broker
 from bench.contenders import EXACTLY_ONCE, kafka_streams
@@ -115,6 +116,10 @@ async def _row_stream(port: int) -> AsyncIterator[int]:
         writer.close()
 
 
+def _changelog_name(course: Course) -> str:
+    return f"{course.run}-quantities-changelog"
+
+
 async def _changelog(course: Course) -> AsyncIterator[int]:
     """The watched row as committed readers of Kafka Streams' changelog find it."""
     consumer = AIOKafkaConsumer(
@@ -122,7 +127,7 @@ async def _changelog(course: Course) -> AsyncIterator[int]:
     )
     await consumer.start()
     try:
-        consumer.assign([TopicPartition(f"{course.run}-quantities-changelog", 0)])
+        consumer.assign([TopicPartition(_changelog_name(course), 0)])
         async for record in consumer:
             if record.key == _PROBE:
                 yield struct.unpack(">q", record.value)[0]
@@ -166,7 +171,22 @@ def _serves(worker: Worker) -> bool:
 
 def _streams(commit_ms: str, course: Course, rate: int, seconds: float) -> tuple[float, float]:
     with kafka_streams(course, EXACTLY_ONCE, *([commit_ms] if commit_ms else [])):
+        asyncio.run(_until_it_exists(course.broker, _changelog_name(course)))
         return asyncio.run(_run(_changelog(course), course, rate, seconds))
+
+
+async def _until_it_exists(address: str, topic: str) -> None:
+    """Wait until Kafka Streams has made a topic: who reads it before would make another one."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=address)
+    await admin.start()
+    try:
+        async with asyncio.timeout(_START_TIMEOUT_S):
+            while True:
+                if topic in await admin.list_topics():
+                    return
+                await asyncio.sleep(0.1)
+    finally:
+        await admin.close()
 
 
 def main() -> int:

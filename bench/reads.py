@@ -40,7 +40,7 @@ _FEW_ROWS = 1_000
 _LANES, _PACED_LANES, _PACED_RATE = 16, 4, 500.0
 _TIMEOUT_S = 300.0
 _ROOT = Path(__file__).parents[1]
-_SAME_AS_OURS = ("--no-server-header", "--no-proxy-headers", "--ws", "none")
+_SAME_AS_OURS = ("--loop", "asyncio", "--no-server-header", "--no-proxy-headers", "--ws", "none")
 _DIGEST = hashlib.sha256(TOKEN.encode()).hexdigest()
 
 
