@@ -37,10 +37,12 @@ async def fill_kafka(address: str, topic: str, orders: Orders, *, partitions: in
 
 
 async def create(address: str, topic: str, partitions: int) -> None:
-    """Make an empty topic that keeps its records."""
+    """Make an empty topic that keeps its records, unless there is one."""
     admin = AIOKafkaAdminClient(bootstrap_servers=address)
     await admin.start()
     try:
+        if topic in await admin.list_topics():
+            return
         # The orders are of a fixed day in the past: by the default retention they would soon be deleted.
         configs = {"retention.ms": "-1"}
         await admin.create_topics([NewTopic(topic, partitions, 1, topic_configs=configs)])

@@ -1,9 +1,10 @@
 """`python -m bench.growth`: what an order costs when there are more rows, more partitions, more orders.
 
 Rows: a million orders of the same 10,000 articles, on a table that has ten thousand to ten million rows
-before; the worker restores them first, which is not counted. Orders: runs of a hundred thousand to ten
-million; what a hundred million would cost is extrapolated from the slope between the last two. CPU
-seconds of the worker count: rates depend on who else is at work.
+before; they show when the worker has restored these, and RocksDB has compacted them. Partitions: the
+same once all of them are served. Orders: runs of a hundred thousand to ten million; what a hundred million
+would cost is extrapolated from the slope between the last two. CPU seconds of the worker count: rates
+depend on who else is at work.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from pathlib import Path
 from bench.broker import NoBroker, broker
 from bench.changelogs import Articles, fill_headrace
 from bench.course import Course, Measurement
-from bench.filling import fill_kafka
+from bench.filling import create, fill_kafka
 from bench.orders import Orders
 from bench.process import ProgramFailed
 from bench.workers import on_kafka
@@ -40,6 +41,11 @@ class Step:
     events: int = _MILLION
     rows: int = 0
     partitions: int = 1
+
+    @property
+    def is_held_back(self) -> bool:
+        """Whether the orders show only once the worker has nothing else to do."""
+        return bool(self.rows) or self.partitions > 1
 
 
 LINES: dict[str, Sequence[Step]] = {
@@ -63,9 +69,8 @@ class Growth:
         """Microseconds of CPU per order, by size: the median of some rounds, in turn."""
         steps = LINES[line]
         for step in steps:
-            topic = self._topic(line, step)
-            orders = Orders(step.events)
-            asyncio.run(fill_kafka(self._address, topic, orders, partitions=step.partitions))
+            if not step.is_held_back:
+                asyncio.run(fill_kafka(self._address, self._topic(line, step, 0), Orders(step.events)))
         found: dict[int, list[float]] = {step.size: [] for step in steps}
         for number in range(1, self._rounds + 1):
             for step in steps:
@@ -80,20 +85,21 @@ class Growth:
                 )
         return {size: statistics.median(costs) for size, costs in found.items()}
 
-    def _topic(self, line: str, step: Step) -> str:
-        return f"{self._run}-{line}-{step.size}.orders"
+    def _topic(self, line: str, step: Step, number: int) -> str:
+        return f"{self._run}-{line}-{step.size}-{number if step.is_held_back else 0}.orders"
 
     def _measure(self, line: str, step: Step, number: int) -> Measurement:
         """Raises: ValueError when the table comes to something else than it should."""
         run, topic, orders = (
             f"{self._run}-{line}-{step.size}-{number}",
-            self._topic(line, step),
+            self._topic(line, step, number),
             Orders(step.events),
         )
         expected = orders.expected_sum()
         if step.rows:
             articles = Articles(step.rows)
             expected += articles.total()
+            asyncio.run(create(self._address, topic, step.partitions))
             asyncio.run(fill_headrace(self._address, run, topic, {0: articles}))
         with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name:
             folder = Path(name)
@@ -105,6 +111,7 @@ class Growth:
                 folder=folder,
                 orders=orders,
                 partitions=step.partitions,
+                is_held_back=step.is_held_back,
             )
             measured = on_kafka(course)
         if measured.total != expected:

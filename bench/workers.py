@@ -23,6 +23,7 @@ _POLL_S = 0.05
 _START_TIMEOUT_S = 120.0
 _RUN_TIMEOUT_S = 900.0
 _PAGE_ROWS = 1_000
+_QUIET_S, _QUIET_SHARE = 1.0, 0.05
 _ROOT = Path(__file__).parents[1]
 TOKEN = "a client of the comparison"
 """What every request shows; workers of a run that asks for no token do not look at it."""
@@ -66,7 +67,8 @@ def on_kafka(course: Course) -> Measurement:
         held_back.told("filled", timeout_s=_START_TIMEOUT_S)
         crew = [start(stack, course, log, number) for number in range(course.workers)]
         share = course.partitions // course.workers
-        until(crew, lambda: all(worker.partitions() == share for worker in crew), _START_TIMEOUT_S)
+        until(crew, lambda: all(worker.partitions() == share for worker in crew), _RUN_TIMEOUT_S)
+        _until_quiet(crew)
         held_back.ask()
         return _measure(crew, course)
 
@@ -136,6 +138,19 @@ def until(crew: Sequence[Worker], is_so: Callable[[], bool], timeout_s: float) -
         if time.monotonic() > deadline:
             raise crew[0].program.failure(f"did not come as far as it should within {timeout_s:g} s")
         time.sleep(_POLL_S)
+
+
+def _until_quiet(crew: Sequence[Worker]) -> None:
+    """Wait until the workers have nothing to do: after a restore RocksDB goes on to compact for a while."""
+
+    def spent() -> float:
+        return sum(worker.program.cpu_seconds() for worker in crew)
+
+    before = spent()
+    time.sleep(_QUIET_S)
+    while (now := spent()) - before > _QUIET_S * _QUIET_SHARE:
+        before = now
+        time.sleep(_QUIET_S)
 
 
 def _served(port: int) -> Iterator[int]:

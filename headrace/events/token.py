@@ -4,6 +4,7 @@ import base64
 import binascii
 import hashlib
 import re
+from functools import lru_cache
 from typing import NamedTuple, Self
 
 import msgspec
@@ -27,6 +28,8 @@ TOKEN_BYTES_MAX = 4 * 1024
 _VERSION = 2
 _CLUSTER_BYTES = 4
 _PARTITION_MAX = 2**31 - 1
+_TOKENS_CACHED, _CACHED_BYTES_MAX = 2_048, 256
+_CLUSTERS_CACHED = 16
 _ALPHABET = re.compile(r"[A-Za-z0-9_-]+")
 _Payload = tuple[bytes, bool, list[tuple[bytes, list[int]]]]
 _decoder = msgspec.msgpack.Decoder(_Payload)
@@ -50,25 +53,11 @@ class Token(NamedTuple):
         return cls(_fingerprint(catalog.cluster_id), NOTHING_SEEN)
 
     @classmethod
-    def parse(cls, text: str) -> Self:
+    def parse(cls, text: str) -> "Token":
         """The token behind its text form. Raises: MalformedToken."""
-        if len(text) > TOKEN_BYTES_MAX or not _ALPHABET.fullmatch(text):
-            raise MalformedToken("this is not a position token")
-        try:
-            raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-            if not raw or raw[0] != _VERSION:
-                raise MalformedToken("this position token has a version that is not known here")
-            cluster, is_cut, topics = _decoder.decode(raw[1:])
-            offsets = {
-                _print(topic, partition): _checked(offset)
-                for topic, flat in topics
-                for partition, offset in zip(flat[::2], flat[1::2], strict=True)
-            }
-        except (binascii.Error, ValueError, msgspec.MsgspecError) as error:
-            raise MalformedToken("this is not a position token") from error
-        if len(cluster) != _CLUSTER_BYTES or len(offsets) > COMPONENTS_MAX:
-            raise MalformedToken("this is not a position token")
-        return cls(cluster, Seen(offsets, is_cut=is_cut))
+        # A client brings the same one with many requests. Only short ones are kept: a stranger must not
+        # fill the memory with long ones.
+        return _parsed_once(text) if len(text) <= _CACHED_BYTES_MAX else _parsed(text)
 
     def text(self, bytes_max: int = TOKEN_BYTES_MAX) -> str:
         """The URL-safe text form, without padding; at most so many characters."""
@@ -120,6 +109,29 @@ class Token(NamedTuple):
                 raise ForeignToken("a topic was recreated between the two tokens")
 
 
+def _parsed(text: str) -> Token:
+    if len(text) > TOKEN_BYTES_MAX or not _ALPHABET.fullmatch(text):
+        raise MalformedToken("this is not a position token")
+    try:
+        raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        if not raw or raw[0] != _VERSION:
+            raise MalformedToken("this position token has a version that is not known here")
+        cluster, is_cut, topics = _decoder.decode(raw[1:])
+        offsets = {
+            _print(topic, partition): _checked(offset)
+            for topic, flat in topics
+            for partition, offset in zip(flat[::2], flat[1::2], strict=True)
+        }
+    except (binascii.Error, ValueError, msgspec.MsgspecError) as error:
+        raise MalformedToken("this is not a position token") from error
+    if len(cluster) != _CLUSTER_BYTES or len(offsets) > COMPONENTS_MAX:
+        raise MalformedToken("this is not a position token")
+    return Token(cluster, Seen(offsets, is_cut=is_cut))
+
+
+_parsed_once = lru_cache(maxsize=_TOKENS_CACHED)(_parsed)
+
+
 def _print(topic: bytes, partition: int) -> Print:
     if len(topic) != TOPIC_BYTES or not 0 <= partition <= _PARTITION_MAX:
         raise ValueError("no such partition")
@@ -132,5 +144,6 @@ def _checked(offset: int) -> int:
     return offset
 
 
+@lru_cache(maxsize=_CLUSTERS_CACHED)
 def _fingerprint(identity: str) -> bytes:
     return hashlib.blake2b(identity.encode(), digest_size=_CLUSTER_BYTES).digest()

@@ -9,6 +9,7 @@ from typing import Any
 
 from rocksdict import (
     AccessType,
+    BlockBasedIndexType,
     BlockBasedOptions,
     Cache,
     DbClosedError,
@@ -143,6 +144,11 @@ class RocksEngine:
         blocks.set_block_cache(self._cache)
         blocks.set_bloom_filter(10, False)
         blocks.set_format_version(5)
+        # In parts: a file of rows that compress well has millions of keys, and its filter as one block is
+        # larger than a shard of the cache, so that every single read would fetch and check all of it.
+        blocks.set_index_type(BlockBasedIndexType.two_level_index_search())
+        blocks.set_partition_filters(True)
+        blocks.set_pin_top_level_index_and_filter(True)
         blocks.set_cache_index_and_filter_blocks(True)
         blocks.set_pin_l0_filter_and_index_blocks_in_cache(True)
         options = Options(raw_mode=True)

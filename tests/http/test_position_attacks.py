@@ -11,7 +11,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from headrace.events import token as tokens
 from headrace.events.position import Position, TopicPartition
+from headrace.events.seen import Seen, partition_print, topic_print
 from headrace.events.token import Token
 from headrace.http.application import Application, build_application
 from headrace.http.source import UserRoute
@@ -75,10 +77,10 @@ async def test_forged_tokens_are_judged_at_once_and_nobody_waits_for_them() -> N
         balances, routes=[UserRoute(path="/do", endpoint=endpoint, methods=("POST",))], clock=world.clock
     )
     world.view = world.service.put(balances, KEY, 1, offset_next=3)
-    tokens = forged(random.Random(SEED), world.token(3))
+    made_up = forged(random.Random(SEED), world.token(3))
     statuses: set[int] = set()
     async with client(world.service) as http:
-        for _, token in zip(range(FORGED), tokens, strict=False):
+        for _, token in zip(range(FORGED), made_up, strict=False):
             headers = {b"Headrace-Position": token.encode("latin-1")}
             read, written = await http.get(PATH, headers=headers), await http.post("/do", headers=headers)
             assert read.status_code in {200, 400, 409}, f"seed={SEED} {token}"
@@ -127,6 +129,18 @@ class Crowd:
         await asyncio.wait(self._tasks)
         for task in self._tasks:
             task.result()
+
+
+def test_a_short_token_is_parsed_once_and_long_ones_fill_no_memory() -> None:
+    prints = [partition_print(topic_print(f"topic-{at}", f"id-{at}"), at) for at in range(40)]
+    short = Token(b"abcd", Seen({prints[0]: 7})).text()
+    assert Token.parse(short) is Token.parse(short)
+    kept = tokens._parsed_once.cache_info().currsize
+    for end in range(1, 200):
+        text = Token(b"abcd", Seen(dict.fromkeys(prints, end))).text()
+        assert len(text) > tokens._CACHED_BYTES_MAX
+        assert Token.parse(text).seen[prints[1]] == end
+    assert tokens._parsed_once.cache_info().currsize == kept
 
 
 async def test_ten_thousand_idle_waiters_hold_little_memory_and_nobody_up() -> None:
