@@ -22,13 +22,10 @@ def event_id(headers: Headers, place: TopicPartition, offset: int) -> str:
         if name == "ce_specversion":
             return _cloud_id(dict(headers).get("ce_id"))
     named = hashlib.blake2b("\0".join(("", "", place.topic, str(place.partition))).encode(), digest_size=16)
-    named.update(struct.pack(">qi", offset, 0))
-    return str(uuid.UUID(bytes=_marked(named.digest())))
-
-
-def _marked(digest: bytes) -> bytes:
-    """A hash as a UUID of version 8."""
-    return digest[:6] + bytes((0x80 | digest[6] & 0x0F, digest[7], 0x80 | digest[8] & 0x3F)) + digest[9:]
+    where = named.digest()[:8]
+    # A UUID of version 8: where, and which one there; the last 16 bits are of events that an agent sent.
+    marked = where[:6] + bytes((0x80 | where[6] & 0x0F, where[7]))
+    return str(uuid.UUID(bytes=marked + struct.pack(">Q", 1 << 63 | offset << 16)))
 
 
 def check_envelope(headers: Headers) -> None:
