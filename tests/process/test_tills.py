@@ -15,8 +15,8 @@ from headrace.testing.kafka_broker import KafkaBroker
 from tests.process.workers import Worker, breath, running
 from tests.reference.households import part_of, redeeming, truth_of
 
-REDEMPTIONS_BETWEEN = 75
-"""So many are rung up from one strike to the next, of about 1,000."""
+REDEMPTIONS_BETWEEN = 30
+"""So many are rung up from one strike to the next, of about 500; more come in while services stand still."""
 
 Strike = Callable[[], Awaitable[None]]
 
