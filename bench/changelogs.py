@@ -2,13 +2,12 @@
 
 import json
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-
+from bench.filling import create, fill_kafka
 from bench.ingest import fill
+from bench.orders import scattered
 from headrace.flow.group import CHANGELOG_COMPACTION_LAG_MS, CHANGELOG_DELETE_RETENTION_MS, changelog_name
 from headrace.log.connect import connect
 from headrace.log.port import Outgoing, TopicSpec
@@ -19,7 +18,6 @@ TABLE = "quantities"
 _GROUP = "main"
 _UNIT_ROWS = 9_999
 """With its position record it is one transaction of the filling."""
-_STRIDE = 387_420_489
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +27,7 @@ class Articles:
     count: int
 
     def __iter__(self) -> Iterator[str]:
-        return (f"sku-{number * _STRIDE % self.count:06d}" for number in range(self.count))
+        return (f"sku-{scattered(number, self.count):06d}" for number in range(self.count))
 
     def quantities(self) -> Iterator[tuple[str, int]]:
         """A quantity of each."""
@@ -79,27 +77,7 @@ def _units(articles: Articles, inputs: dict[str, InputPosition]) -> Iterator[Out
 
 async def fill_faust(address: str, run: str, articles: Articles) -> None:
     """The changelog of faust-streaming's job."""
-    rows = ((json.dumps(sku).encode(), b"%d" % quantity) for sku, quantity in articles.quantities())
-    await _fill_plain(address, f"{run}-{TABLE}-changelog", rows)
-
-
-async def _fill_plain(address: str, topic: str, rows: Iterable[tuple[bytes, bytes]]) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=address)
-    await admin.start()
-    try:
-        await admin.create_topics([NewTopic(topic, 1, 1, topic_configs={"cleanup.policy": "compact"})])
-    finally:
-        await admin.close()
-    producer = AIOKafkaProducer(bootstrap_servers=address, acks="all", max_batch_size=256 * 1024)
-    await producer.start()
-    try:
-        batch = producer.create_batch()
-        for key, value in rows:
-            if batch.append(key=key, value=value, timestamp=None) is None:
-                await producer.send_batch(batch, topic, partition=0)
-                batch = producer.create_batch()
-                batch.append(key=key, value=value, timestamp=None)
-        await producer.send_batch(batch, topic, partition=0)
-        await producer.flush()
-    finally:
-        await producer.stop()
+    rows = ((json.dumps(sku).encode(), b"%d" % quantity, None) for sku, quantity in articles.quantities())
+    topic = f"{run}-{TABLE}-changelog"
+    await create(address, topic, 1, configs={"cleanup.policy": "compact"})
+    await fill_kafka(address, topic, rows)

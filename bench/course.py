@@ -14,12 +14,12 @@ class Course:
     """Unique; names the app, so that it starts without state."""
     broker: str
     topic: str
-    embedded: Path
-    """Folder of an embedded log that holds the same events; copied, never changed."""
     folder: Path
     """Empty; for state and output."""
     orders: Orders
     """As many as are to be handled; the topic may hold more."""
+    embedded: Path = Path()
+    """Folder of an embedded log that holds the same events; copied, never changed."""
     job: str = "table"
     """`table`: one row per article is kept; `outputs`: and one event sent for each; `agents`: and a
     second agent keeps a row of its own."""
@@ -48,4 +48,4 @@ class Measurement:
     outputs: int | None = None
     """How many committed events it has sent; None where it is to send none."""
     loop_late_ms: tuple[float, float] | None = None
-    """How late a 1 ms timer on its loop was, p50 and p99; of headrace only."""
+    """How late a 5 ms timer on its loop was, p50 and p99; of headrace only."""

@@ -7,53 +7,60 @@ it is filled, and commits when it is given a line: until then nobody who reads c
 import asyncio
 import json
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from bench.ingest import fill
 from bench.orders import Orders
 from headrace.events.partitioner import Partitioner
 from headrace.log.embedded.log import EmbeddedLog
-from headrace.log.port import Append, Outgoing, TopicSpec
+from headrace.log.port import TopicSpec
 
-_APPEND_RECORDS = 10_000
 _BATCH_BYTES = 256 * 1024
 _HOLD_MS = 600_000
 _HELD_BACK = "held-back"
 
 
-async def fill_kafka(address: str, topic: str, orders: Orders, *, partitions: int = 1) -> None:
-    """Make a topic that holds exactly these orders, each where its key belongs."""
+Record = tuple[bytes, bytes, int | None]
+"""Key, value, and timestamp in ms; None: now."""
+_FOR_EVER = {"retention.ms": "-1"}
+"""The orders are of a fixed day in the past: by the default retention they would soon be deleted."""
+
+
+async def fill_kafka(address: str, topic: str, records: Iterable[Record], *, partitions: int = 1) -> None:
+    """Put these records into a topic, which is made unless there is one, each where its key belongs."""
     await create(address, topic, partitions)
     producer = AIOKafkaProducer(
         bootstrap_servers=address, acks="all", enable_idempotence=True, max_batch_size=_BATCH_BYTES
     )
     await producer.start()
     try:
-        await _send(producer, topic, orders, partitions)
+        await _send(producer, topic, records, partitions)
     finally:
         await producer.stop()
 
 
-async def create(address: str, topic: str, partitions: int) -> None:
-    """Make an empty topic that keeps its records, unless there is one."""
+async def create(
+    address: str, topic: str, partitions: int, *, configs: Mapping[str, str] = _FOR_EVER
+) -> None:
+    """Make an empty topic, which keeps its records if nothing else is asked, unless there is one."""
     admin = AIOKafkaAdminClient(bootstrap_servers=address)
     await admin.start()
     try:
         if topic in await admin.list_topics():
             return
-        # The orders are of a fixed day in the past: by the default retention they would soon be deleted.
-        configs = {"retention.ms": "-1"}
-        await admin.create_topics([NewTopic(topic, partitions, 1, topic_configs=configs)])
+        await admin.create_topics([NewTopic(topic, partitions, 1, topic_configs=dict(configs))])
     finally:
         await admin.close()
 
 
-async def _send(producer: AIOKafkaProducer, topic: str, orders: Orders, partitions: int) -> None:
+async def _send(producer: AIOKafkaProducer, topic: str, records: Iterable[Record], partitions: int) -> None:
     batches = [producer.create_batch() for _ in range(partitions)]
-    for key, value, timestamp_ms in orders:
-        partition = Partitioner.MURMUR2.place(key, partitions) if partitions > 1 else 0
+    for key, value, timestamp_ms in records:
+        partition = Partitioner.MURMUR2.place(key, partitions)
         batch = batches[partition]
         if batch.append(key=key, value=value, timestamp=timestamp_ms) is None:
             await producer.send_batch(batch, topic, partition=partition)
@@ -71,16 +78,7 @@ async def fill_embedded(path: Path, topic: str, orders: Orders) -> None:
     await log.open()
     try:
         await log.provision([TopicSpec(name=topic, partitions=1, retention_ms=-1)])
-        writer = await log.writer("bench-fill")
-        pending: list[Outgoing] = []
-        for key, value, timestamp_ms in orders:
-            pending.append((key, value, (), timestamp_ms))
-            if len(pending) == _APPEND_RECORDS:
-                await writer.commit([Append(topic, 0, pending)])
-                pending = []
-        if pending:
-            await writer.commit([Append(topic, 0, pending)])
-        await writer.close()
+        await fill(log, topic, ((key, value, (), timestamp_ms) for key, value, timestamp_ms in orders))
     finally:
         await log.close()
 
@@ -99,7 +97,6 @@ async def _hold_back(address: str, topic: str, partitions: int, events: int) -> 
             await _send(producer, topic, Orders(events), partitions)
             print(json.dumps({"filled": True}), flush=True)
             await asyncio.to_thread(sys.stdin.readline)
-        print(json.dumps({"shown": True}), flush=True)
     finally:
         await producer.stop()
 

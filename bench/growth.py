@@ -107,7 +107,6 @@ class Growth:
                 run=run,
                 broker=self._address,
                 topic=topic,
-                embedded=folder,
                 folder=folder,
                 orders=orders,
                 partitions=step.partitions,

@@ -27,7 +27,7 @@ from bench.environments import NotBuilt
 from bench.filling import create
 from bench.orders import Orders
 from bench.process import ProgramFailed
-from bench.workers import Worker, start, until
+from bench.workers import start, until_served
 
 P50_MS_MAX, P99_MS_MAX = 6.0, 25.0
 _RATES = (50, 2_000, 5_000)
@@ -161,12 +161,8 @@ async def _run(rows: AsyncIterator[int], course: Course, rate: int, seconds: flo
 def _headrace(course: Course, rate: int, seconds: float) -> tuple[float, float]:
     with ExitStack() as stack:
         worker = start(stack, course, f"kafka://{course.broker}")
-        until([worker], lambda: _serves(worker), _START_TIMEOUT_S)
+        until_served(worker, _START_TIMEOUT_S)
         return asyncio.run(_run(_row_stream(worker.port), course, rate, seconds))
-
-
-def _serves(worker: Worker) -> bool:
-    return worker.partitions() == 1
 
 
 def _streams(commit_ms: str, course: Course, rate: int, seconds: float) -> tuple[float, float]:
@@ -226,7 +222,6 @@ def _course(address: str, run: str, folder: Path) -> Course:
         run=run,
         broker=address,
         topic=f"{run}.orders",
-        embedded=folder,
         folder=folder,
         orders=Orders(_ENDLESS),
     )

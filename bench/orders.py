@@ -13,6 +13,11 @@ _STRIDE = 387_420_489
 """A power of three: its multiples pass through every remainder that powers of two and five have."""
 
 
+def scattered(number: int, articles: int) -> int:
+    """Each of so many articles once, in an order in which no two neighbours follow each other."""
+    return number * _STRIDE % articles
+
+
 @dataclass(frozen=True, slots=True)
 class Orders:
     """The first `events` orders of the sequence."""
@@ -54,5 +59,5 @@ class Orders:
         for number in range(self.events):
             article = int(dice.random() * self.articles)
             if self.is_each_new:
-                article = number * _STRIDE % self.articles
+                article = scattered(number, self.articles)
             yield article, 1 + int(dice.random() * 9)

@@ -29,7 +29,7 @@ from bench.environments import this_python
 from bench.filling import create, fill_kafka
 from bench.orders import Orders
 from bench.process import Program, ProgramFailed
-from bench.workers import TOKEN, Worker, free_port, is_listening, start, until
+from bench.workers import TOKEN, Worker, free_port, is_listening, start, until, until_served
 from headrace.events.partitioner import Partitioner
 
 RATIO_MIN, INGEST_P99_MS_MAX, RESTORE_P99_MS_MAX, SCAN_MS_MAX = 0.8, 10.0, 20.0, 5.0
@@ -58,19 +58,20 @@ class Reads:
         rates: dict[str, list[float]] = {"headrace": [], "with a position": [], "constant": []}
         costs: dict[str, list[float]] = {name: [] for name in rates}
         worker = self._worker("point", rows=_ROWS)
-        until([worker], lambda: worker.partitions() == 1, _TIMEOUT_S)
-        constant, port = self._constant()
+        until_served(worker, _TIMEOUT_S)
+        constant = self._constant()
         token = self._position(worker.port)
         lines = {
-            "headrace": (worker.program, worker.port, self._requests()),
-            "with a position": (worker.program, worker.port, self._requests(position=token)),
-            "constant": (constant, port, self._requests()),
+            "headrace": (worker, self._requests()),
+            "with a position": (worker, self._requests(position=token)),
+            "constant": (constant, self._requests()),
         }
         for number in range(self._options.rounds + 1):
-            for name, (program, at, requests) in lines.items():
-                before = program.cpu_seconds()
-                answered = ask(at, requests, lanes=_LANES, seconds=self._options.seconds)
-                cost = (program.cpu_seconds() - before) / (answered.requests_per_s * self._options.seconds)
+            for name, (asked, requests) in lines.items():
+                before = asked.program.cpu_seconds()
+                answered = ask(asked.port, requests, lanes=_LANES, seconds=self._options.seconds)
+                spent = asked.program.cpu_seconds() - before
+                cost = spent / (answered.requests_per_s * self._options.seconds)
                 if number:  # the first round warms both up
                     rates[name].append(answered.requests_per_s)
                     costs[name].append(cost * 1e6)
@@ -130,7 +131,6 @@ class Reads:
             run=run,
             broker=self._address,
             topic=f"{run}.orders",
-            embedded=folder,
             folder=folder,
             orders=Orders(events),
             partitions=partitions,
@@ -149,20 +149,16 @@ class Reads:
         articles[course.partitions - 1] = Articles(rows)
         await fill_headrace(self._address, course.run, course.topic, articles)
 
-    def _constant(self) -> tuple[Program, int]:
+    def _constant(self) -> Worker:
         """The application that a point read is held against, on a uvicorn of its own."""
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-bench-")))
         port = free_port()
         options = ["--port", str(port), "--log-level", "error", "--no-access-log", "--lifespan", "off"]
         command = [this_python(), "-m", "uvicorn", "bench.jobs.constant:app", *_SAME_AS_OURS, *options]
         program = self._stack.enter_context(Program(command, log=folder / "output.txt", folder=_ROOT))
-        deadline = time.monotonic() + _TIMEOUT_S
-        while not is_listening(port):
-            program.check_running()
-            if time.monotonic() > deadline:
-                raise program.failure("does not listen")
-            time.sleep(0.05)
-        return program, port
+        constant = Worker(program, port)
+        until([constant], lambda: is_listening(port), _TIMEOUT_S)
+        return constant
 
     def _position(self, port: int) -> str:
         """The position of an answer, as clients carry it on."""

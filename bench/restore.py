@@ -25,7 +25,7 @@ from bench.environments import this_python
 from bench.filling import create
 from bench.orders import Orders
 from bench.process import Program, ProgramFailed
-from bench.workers import start, until
+from bench.workers import start, until, until_served
 
 OF_LOOP_MIN, OF_FAUST_MIN, READY_S_MAX = 0.6, 20.0, 2.0
 _PEERS = Path(__file__).parent / "peers"
@@ -90,7 +90,6 @@ def _course(address: str, run: str, folder: str) -> Course:
         run=run,
         broker=address,
         topic=f"{run}.orders",
-        embedded=Path(folder),
         folder=Path(folder),
         orders=Orders(0),
     )
@@ -102,7 +101,7 @@ def _restored(address: str, run: str) -> float:
         worker = start(stack, _course(address, run, folder), f"kafka://{address}")
         until([worker], lambda: bool(worker.states()), _TIMEOUT_S)
         began = time.monotonic()
-        until([worker], lambda: worker.partitions() == 1, _TIMEOUT_S)
+        until_served(worker, _TIMEOUT_S)
         return time.monotonic() - began
 
 
@@ -118,7 +117,7 @@ def _until_served(course: Course) -> tuple[float, float]:
     with ExitStack() as stack:
         began = time.monotonic()
         worker = start(stack, course, f"kafka://{course.broker}", more={"HEADRACE_INSTANCE": "kept"})
-        until([worker], lambda: worker.partitions() == 1, _TIMEOUT_S)
+        until_served(worker, _TIMEOUT_S)
         return time.monotonic() - began, worker.program.rss_mib()
 
 

@@ -9,7 +9,6 @@ import argparse
 import asyncio
 import json
 import logging
-import socket
 import statistics
 import sys
 import tempfile
@@ -24,6 +23,7 @@ import msgspec
 from bench.broker import NoBroker, broker
 from bench.jobs.shelves import Stocked, app, stocked
 from bench.process import Program
+from bench.workers import free_port
 from headrace.http.peers.connection import Connection
 from headrace.log.connect import connect
 from headrace.log.port import Append
@@ -172,9 +172,7 @@ async def _fill(address: str) -> None:
 def _workers(stack: ExitStack, address: str, folder: Path, secret: str) -> Iterator[str]:
     """Start two workers; their addresses."""
     for number in range(2):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            http = f"127.0.0.1:{free.getsockname()[1]}"
+        http = f"127.0.0.1:{free_port()}"
         environment = {
             "HEADRACE_LOG": f"kafka://{address}",
             "HEADRACE_DATA": str(folder / str(number)),

@@ -17,7 +17,6 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import msgspec
 
@@ -27,7 +26,6 @@ from bench.ingest import ingest, settings_of
 from bench.orders import Orders
 
 _SAMPLE_S = 0.001
-_ROOT = Path(__file__).parents[1]
 _STAGES = {
     "read": ("log/kafka/reader.py", "log/kafka/source.py", "log/kafka/records.py", "log/kafka/fetching.py"),
     "admit": ("flow/intake.py", "flow/admission.py", "flow/portion.py"),
@@ -86,7 +84,9 @@ def _stage_of(path: str) -> str | None:
 
 def floor_us(orders: Orders) -> float:
     """Microseconds of CPU to decode an order and to add it to a dict, as bare as Python does it."""
-    decode = msgspec.json.Decoder(_order_type()).decode
+    from bench.jobs.orders import OrderPlaced
+
+    decode = msgspec.json.Decoder(OrderPlaced).decode
     raw = [value for _, value, _ in orders]
     quantities: dict[str, int] = {}
     began = time.process_time()
@@ -94,12 +94,6 @@ def floor_us(orders: Orders) -> float:
         order = decode(value)
         quantities[order.sku] = quantities.get(order.sku, 0) + order.qty
     return (time.process_time() - began) / len(raw) * 1e6
-
-
-def _order_type() -> Any:
-    from bench.jobs.orders import OrderPlaced
-
-    return OrderPlaced
 
 
 async def _run(address: str, folder: Path, orders: Orders) -> tuple[Sampler, float, float]:

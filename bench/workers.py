@@ -140,6 +140,11 @@ def until(crew: Sequence[Worker], is_so: Callable[[], bool], timeout_s: float) -
         time.sleep(_POLL_S)
 
 
+def until_served(worker: Worker, timeout_s: float) -> None:
+    """Wait until its one partition is served. Raises: ProgramFailed."""
+    until([worker], lambda: worker.partitions() == 1, timeout_s)
+
+
 def _until_quiet(crew: Sequence[Worker]) -> None:
     """Wait until the workers have nothing to do: after a restore RocksDB goes on to compact for a while."""
 

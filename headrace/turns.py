@@ -1,4 +1,4 @@
-"""Turns for others: long work never holds the loop for more than about 2 ms, however many are at it."""
+"""Turns for others: long work holds the loop for about 1 ms at a time, however many are at it."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ _at_work: "set[Turns]" = set()
 
 
 class Turns:
-    """Asked between two steps of long work: when its share of 2 ms is used up, others get their turn.
+    """Asked between two steps of long work: when its share of 1 ms is used up, others get their turn.
 
     As a context, or between `begin` and `end`, it counts among those at work, whose shares get smaller.
     """

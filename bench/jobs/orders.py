@@ -9,7 +9,6 @@ import asyncio
 import os
 import time
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
@@ -129,4 +128,4 @@ async def committed_events(request: Request) -> JSONResponse:
 @app.route("/late")
 async def loop_lateness(request: Request) -> JSONResponse:
     """How often the loop was late, by how much at most, in seconds."""
-    return JSONResponse(msgspec.to_builtins(late.cumulative()))
+    return JSONResponse(late.cumulative())

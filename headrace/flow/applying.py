@@ -129,7 +129,6 @@ class Applying:
             for table_rows, changed in unit.writes:
                 table_rows.applied(changed)
             if units:
-                del unit
                 await asyncio.sleep(0)
 
 

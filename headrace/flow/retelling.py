@@ -284,9 +284,7 @@ class _Hand(Hand):
     def send(self, topic: Topic[Any, Any], **event: Any) -> Sent:
         """Drop an event: it was sent when its cause was handled."""
         run = self._running()
-        in_hand = run.stream.place_in_hand
-        assert in_hand is not None
-        return Sent(run.next_output(*in_hand))
+        return Sent(run.next_output(*run.stream.in_hand()))
 
 
 class _WatchedRows(Rows):

@@ -157,7 +157,7 @@ class Outbox:
             if key is None:
                 partition = keyless_partition % partitions
             else:
-                partition = topic.partitioner.place(key, partitions) if partitions > 1 else 0
+                partition = topic.partitioner.place(key, partitions)
         elif not 0 <= partition < partitions:
             raise DeclarationError(f"topic {topic.name} has no partition {partition}, only {partitions}")
         if (size := record_bytes(key, value, headers)) > self._record_bytes_max:

@@ -11,7 +11,7 @@ from headrace.events.event import Correction
 from headrace.flow.topic import Topic
 from headrace.flow.tracing import HandTrace
 from headrace.log.port import Chunk
-from headrace.turns import Turns, share_s
+from headrace.turns import Turns
 
 E = TypeVar("E")
 E_co = TypeVar("E_co", covariant=True)
@@ -87,7 +87,7 @@ class Delivery(Generic[E_co]):
 class Stream(AsyncIterator[E]):
     """The events of one topic in one task, in offset order; `None` stands for a tombstone.
 
-    The next event is handed out when it is asked for, without suspending, except that every 2 ms,
+    The next event is handed out when it is asked for, without suspending, except that every 1 ms,
     or more often where several tasks are at work, the loop's others get a turn. `async for` never ends
     while the task lives.
     """
@@ -109,7 +109,6 @@ class Stream(AsyncIterator[E]):
         self._base = 0
         self._start = 0
         self._deadline = float("inf")
-        self._slice_began = 0.0
         self._turns = Turns()
         self._chunk: Chunk | None = None
         self._asks = asyncio.Event()
@@ -128,9 +127,8 @@ class Stream(AsyncIterator[E]):
         while True:
             now = self._clock()
             if self._index < self._count and (now < self._deadline or self._index == self._start):
-                if now - self._slice_began > share_s():
-                    await asyncio.sleep(0)
-                    self._slice_began = self._clock()
+                if self._turns.is_due:
+                    await self._turns.give()
                 self._pause_at = min(self._index + _SLICE_EVENTS, self._count)
                 if self._trace is not None:
                     again = self._trace.handed(self._base + self._index) - self._base
@@ -169,7 +167,6 @@ class Stream(AsyncIterator[E]):
         self._chunk, self._values, self._base = chunk, values, base
         self._index = self._start = start
         self._count, self._deadline, self._pause_at = len(values), deadline, 0
-        self._slice_began = self._clock()
         self._turns.begin()
         if self._trace is not None:
             self._trace.begin(chunk)

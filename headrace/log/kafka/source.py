@@ -12,8 +12,6 @@ from headrace.log.kafka.records import Columns, MessageSet
 from headrace.log.port import Chunk
 from headrace.turns import Turns
 
-"""How long one look at the buffer holds the loop."""
-
 
 class Source:
     """One partition: how far it is fetched, what is buffered, how far it was handed out."""
