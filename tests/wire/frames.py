@@ -14,6 +14,7 @@ from aiokafka.protocol.transaction import (
     InitProducerIdRequest_v0,
 )
 
+from headrace.log.kafka.fetching import FetchRequestV13
 from headrace.log.kafka.metadata import MetadataResponseV10
 from headrace.log.kafka.transactions import EndRequestV5, ProduceRequestV12
 
@@ -54,6 +55,7 @@ _STRUCTS: dict[tuple[int, int], Any] = {
         AddPartitionsToTxnRequest_v0,
         EndTxnRequest_v0,
         InitProducerIdRequest_v0,
+        FetchRequestV13,
         ProduceRequestV12,
         EndRequestV5,
     )
@@ -131,6 +133,9 @@ def _refused(head: Head, asked: Any, code: int) -> tuple[Any, ...]:
             return ([(topic, [(p, code, -1, -1, -1) for p in parts]) for topic, parts in batches], 0)
         case Api.ADD_PARTITIONS:
             return (0, [(topic, [(each, code) for each in parts]) for topic, parts in asked.topics])
+        case Api.FETCH:
+            wanted = [(topic, [each[0] for each in parts]) for topic, parts, _ in asked.topics]
+            return (0, 0, 0, [(topic, [_unread(p, code) for p in parts], {}) for topic, parts in wanted], {})
         case Api.INIT_PRODUCER_ID:
             return (0, code, -1, -1)
         case Api.END_TXN:
@@ -143,3 +148,7 @@ def _refused(head: Head, asked: Any, code: int) -> tuple[Any, ...]:
 
 def _refused_batch(partition: int, code: int) -> tuple[Any, ...]:
     return (partition, code, -1, -1, -1, [], None, {})
+
+
+def _unread(partition: int, code: int) -> tuple[Any, ...]:
+    return (partition, code, -1, -1, -1, [], -1, None, {})

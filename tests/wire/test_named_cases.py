@@ -227,6 +227,26 @@ async def test_a_broker_that_its_controller_has_not_heard_of_is_asked_again(
     await writer.close()
 
 
+async def test_a_partition_whose_leader_moved_is_read_on_while_the_others_are_paused(
+    proxy: Proxy, log: KafkaLog
+) -> None:
+    """The poll of the leader waited for a paused partition to go on, and never saw the one that came back."""
+    topic = unique("orders")
+    await log.provision([TopicSpec(name=topic, partitions=2)])
+    writer = await log.writer(unique("task"))
+    await writer.commit([Append(topic, 1, records("a"))])
+    first = proxy.script.next(Api.FETCH)
+    proxy.script.add(Rule(first, Fault.REFUSE, code=Code.NOT_LEADER))
+
+    reader = await log.reader({TopicPartition(topic, 0): 0, TopicPartition(topic, 1): 0})
+    reader.pause([TopicPartition(topic, 0)])
+    async with asyncio.timeout(30):
+        (chunk,) = await reader.fetch(records_max=10, bytes_max=1 << 20)
+
+    assert chunk.values == [b"a"]
+    await asyncio.gather(writer.close(), reader.close())
+
+
 @pytest.mark.timeout(300)
 async def test_a_cluster_that_ends_transactions_the_older_way_is_spoken_to_that_way() -> None:
     require_kafka()

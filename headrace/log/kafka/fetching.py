@@ -81,7 +81,9 @@ class _FetchResponseV13(Response):  # type: ignore[misc]  # aiokafka carries no 
     )
 
 
-class _FetchRequestV13(RequestStruct):  # type: ignore[misc]  # aiokafka carries no types
+class FetchRequestV13(RequestStruct):  # type: ignore[misc]  # aiokafka carries no types
+    """A fetch request as it goes on the wire."""
+
     FLEXIBLE_VERSION = True
     API_KEY = 1
     API_VERSION = 13
@@ -122,7 +124,7 @@ class _FetchRequestV13(RequestStruct):  # type: ignore[misc]  # aiokafka carries
     )
 
 
-class FetchRequest(Request[_FetchRequestV13]):  # type: ignore[misc]  # aiokafka carries no types
+class FetchRequest(Request[FetchRequestV13]):  # type: ignore[misc]  # aiokafka carries no types
     """Committed records of some partitions, waiting for the first of them to come."""
 
     API_KEY = 1
@@ -133,7 +135,7 @@ class FetchRequest(Request[_FetchRequestV13]):  # type: ignore[misc]  # aiokafka
         self._wanted = wanted
         self._bounds = (wait_ms, bytes_max, partition_bytes_max)
 
-    def build(self, request_struct_class: type[_FetchRequestV13]) -> _FetchRequestV13:
+    def build(self, request_struct_class: type[FetchRequestV13]) -> FetchRequestV13:
         """The request as it goes on the wire: a full fetch, outside of any fetch session."""
         wait_ms, bytes_max, partition_bytes_max = self._bounds
         topics: dict[str, list[tuple[Any, ...]]] = {}

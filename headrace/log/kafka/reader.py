@@ -62,7 +62,7 @@ class KafkaReader:
         self._has_room = asyncio.Event()
         self._has_room.set()
         self._has_moved = asyncio.Event()
-        """Set when partitions are paused or go on."""
+        """Set when partitions are paused, go on or have a leader again: polls look again what is theirs."""
         self._is_stale = asyncio.Event()
         self._polls: dict[int, asyncio.Task[None]] = {}
         self._lead: asyncio.Task[None] | None = None
@@ -176,6 +176,7 @@ class KafkaReader:
                 continue
             source.topic_id = view.topic_id
             source.leader = view.leaders[source.place.partition]
+            self._has_moved.set()
             if source.leader < 0:
                 self._mark_silent([source])
                 self._is_stale.set()
