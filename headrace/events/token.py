@@ -86,9 +86,13 @@ class Token(NamedTuple):
         self._check_kin(other)
         return Token(self.cluster, self.seen.merge(other.seen))
 
+    def is_of(self, catalog: Catalog) -> bool:
+        """Whether it speaks of this catalog's cluster."""
+        return self.cluster == _fingerprint(catalog.cluster_id)
+
     def check_cluster(self, catalog: Catalog) -> None:
         """Refuse a token of another cluster than this catalog's. Raises: ForeignToken."""
-        if self.cluster != _fingerprint(catalog.cluster_id):
+        if not self.is_of(catalog):
             raise ForeignToken("this token speaks of another cluster")
 
     def located(self, catalog: Catalog) -> Position:

@@ -10,6 +10,7 @@ from headrace.errors import DeclarationError
 from headrace.http import openapi, probes
 from headrace.http.access import UNAUTHORIZED, Guard
 from headrace.http.consistency import ASKING, COOKIE, asked_by
+from headrace.http.direct import DirectReads
 from headrace.http.metrics import Meter, MetricsPage
 from headrace.http.peers.connection import Dial
 from headrace.http.peers.gate import GREETING_PATH, RESERVED, Gate
@@ -81,6 +82,13 @@ class Application:
         tables = [(quote(table.path).encode(), table) for table in source.served_tables]
         reads = {path: PointReads(source, table) for path, table in tables}
         self._reads = {p: (reads[p].respond, Meter(t.name, "key")) for p, t in tables}
+        self.direct = DirectReads(
+            {path: (reads[path], meter) for path, (_, meter) in self._reads.items()},
+            self._guard,
+            source.settings,
+            self._noted,
+        )
+        """Answers plain reads in front of the application."""
         self._routed = {p: RoutedReads(source, self.hop, t, reads[p]) for p, t in tables}
         self._scans = {p: (Scans(source, t, self.hop).respond, Meter(t.name, "scan")) for p, t in tables}
         self._routes = UserRoutes(source, source.user_routes, self.hop)

@@ -40,6 +40,7 @@ class BoundedConnection(asyncio.Protocol):
     app_state: dict[str, Any]
     connections: set[Any]
     cycle: Any
+    timeout_keep_alive_task: asyncio.TimerHandle | None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -55,7 +56,8 @@ class BoundedConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It is open: another one may have to give way, and a request is waited for."""
         assert isinstance(transport, asyncio.Transport)
-        super().connection_made(JoiningTransport(transport, self.loop))
+        self._joining = JoiningTransport(transport, self.loop)
+        super().connection_made(self._joining)
         self.app_state = state_of(self.transport, self.app_state)
         if len(self.connections) >= self.bounds.connections_max and self.idle:
             longest = next(iter(self.idle))
@@ -78,8 +80,14 @@ class BoundedConnection(asyncio.Protocol):
             self._request_is_there()
         elif self.transport.is_closing():
             self._await_reader()
-        elif self._request_timeout is None:
+        elif self._request_timeout is None and self.timeout_keep_alive_task is None:
             self._await_request()
+
+    def answer_whole(self, answer: bytes) -> None:
+        """Send an answer that has no cycle of uvicorn's; the next request may be taken."""
+        self._request_is_there()
+        self._joining.write_whole(answer)
+        self.on_response_complete()
 
     def on_response_complete(self) -> None:
         """An answer is on its way, and the next request may be taken."""

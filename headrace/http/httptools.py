@@ -5,12 +5,13 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from headrace.http.bounded import BoundedConnection, Bounds
+from headrace.http.direct import Direct
 
 _SPOKEN = frozenset({"1.0", "1.1"})
 
 
-def bounded_httptools(of_server: Bounds) -> type[HttpToolsProtocol]:
-    """A protocol class for the connections of one server.
+def bounded_httptools(of_server: Bounds, direct: Direct | None = None) -> type[HttpToolsProtocol]:
+    """A protocol class for the connections of one server; `direct` is asked before the application.
 
     httptools itself takes a head of any size. What arrived whole is judged by the application, to the
     byte; this only keeps the rest from piling up.
@@ -23,9 +24,12 @@ def bounded_httptools(of_server: Bounds) -> type[HttpToolsProtocol]:
             super().__init__(*args, **kwargs)
             self._is_in_head = True
             self._head_bytes = 0
+            self._may_be_direct = direct is not None
 
         def data_received(self, data: bytes) -> None:
             self._head_bytes += len(data)
+            # One of what comes together: what is behind it waits for its turn, as pipelined requests do.
+            self._may_be_direct = direct is not None
             super().data_received(data)
             if self._is_in_head and self._head_bytes > self.bounds.head_bytes_max:
                 self.transport.close()
@@ -33,6 +37,7 @@ def bounded_httptools(of_server: Bounds) -> type[HttpToolsProtocol]:
         def on_message_begin(self) -> None:
             # The chunk in which a head begins may hold the end of another request: it does not count.
             self._is_in_head, self._head_bytes = True, 0
+            self._unset_keepalive_if_required()
             super().on_message_begin()
 
         def on_header(self, name: bytes, value: bytes) -> None:
@@ -42,8 +47,34 @@ def bounded_httptools(of_server: Bounds) -> type[HttpToolsProtocol]:
 
         def on_headers_complete(self) -> None:
             self._is_in_head = False
-            if self.parser.get_http_version() not in _SPOKEN:
+            version = self.parser.get_http_version()
+            if version not in _SPOKEN:
                 raise ValueError("this is another version of HTTP")  # the parser's caller answers with 400
-            super().on_headers_complete()
+            if not self._may_be_direct or version == "1.0" or not self._answer_at_once():
+                super().on_headers_complete()
+
+        def on_message_complete(self) -> None:
+            if self.cycle is not None:  # a request that was answered at once has none
+                super().on_message_complete()
+
+        def _answer_at_once(self) -> bool:
+            """Whether a whole answer is on its way, and the connection as it is behind any other answer."""
+            assert direct is not None
+            self._may_be_direct = False
+            is_plain = self.parser.get_method() == b"GET" and not self.expect_100_continue
+            if not is_plain or not self.parser.should_keep_alive() or self.parser.should_upgrade():
+                return False
+            if self.is_busy or self.transport.is_closing() or self.flow.write_paused or self._is_crowded():
+                return False
+            answer = direct(self.url, self.headers, self.server_state.default_headers)
+            if answer is None:
+                return False
+            self.answer_whole(answer)
+            return True
+
+        def _is_crowded(self) -> bool:
+            # Then uvicorn refuses the request.
+            limit = self.limit_concurrency
+            return limit is not None and max(len(self.connections), len(self.tasks)) >= limit
 
     return BoundedHttpTools

@@ -32,6 +32,10 @@ class JoiningTransport(asyncio.Transport):
             return
         self._transport.write(data)
 
+    def write_whole(self, data: bytes) -> None:
+        """Write an answer that is there with head and body."""
+        self._transport.write(self._taken() + data)
+
     def _taken(self) -> bytes:
         if self._flushing is not None:
             self._flushing.cancel()

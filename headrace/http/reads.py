@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from urllib.parse import unquote_to_bytes
 
 from starlette.types import Send
@@ -51,6 +51,14 @@ class PointSource(Protocol):
     def view(self, group: str, partition: int) -> PartitionView | None: ...
 
 
+class Found(NamedTuple):
+    """What a read of a key is answered with."""
+
+    status: int
+    headers: list[RawHeader]
+    body: bytes
+
+
 class PointReads:
     """`GET {path}/{key}` for one table."""
 
@@ -73,8 +81,7 @@ class PointReads:
         place = self.locate(segment)
         if isinstance(place, Problem):
             return await place.send(send)
-        partition, store_key = place
-        view = self._source.view(self._group, partition)
+        view = self._source.view(self._group, place[0])
         if view is None:
             return ELSEWHERE
         more: Sequence[RawHeader] = ()
@@ -86,28 +93,43 @@ class PointReads:
             # No turn of the loop from here to the row: what was reached is what is read.
             more = self._source.waits.headers(asked, (view,))
         try:
-            # Row and position are taken in one turn of the loop: a publish cannot come in between.
-            row = self.row(view, store_key)
-            position = (POSITION, self._token(partition, view))
-            if self._shadow is not None:
-                self._shadow.served(view, store_key, row)
+            found = self._found(view, place, if_none_match)
         except StillRecovering:
             return await RECOVERING.send(send)
         except Exception as error:  # noqa: BLE001  (it is mapped to an answer, and logged there)
             return await problem_of(error).send(send)
+        headers = [*found.headers, *more]
+        await send({"type": "http.response.start", "status": found.status, "headers": headers})
+        await send({"type": "http.response.body", "body": found.body})
+        return found.status
+
+    def at_once(self, segment: bytes, if_none_match: bytes | None, token: Token | None) -> Found | None:
+        """The answer, where nothing has to be waited, asked or explained for it; None: `respond` has to.
+
+        Raises: as `row`.
+        """
+        place = self.locate(segment)
+        if isinstance(place, Problem):
+            return None
+        view = self._source.view(self._group, place[0])
+        if view is None or (token is not None and not self._source.waits.is_contained(token, view)):
+            return None
+        return self._found(view, place, if_none_match)
+
+    def _found(self, view: PartitionView, place: tuple[int, bytes], if_none_match: bytes | None) -> Found:
+        """Row and position of one turn of the loop: a publish cannot come in between."""
+        partition, store_key = place
+        row = self.row(view, store_key)
+        position = (POSITION, self._token(partition, view))
+        if self._shadow is not None:
+            self._shadow.served(view, store_key, row)
         if row is None:
-            return await _NO_ROW.send(send, position, *more)
+            return Found(_NO_ROW.status, [*_NO_ROW.headers, position], _NO_ROW.body)
         etag = b'"%b"' % blake2b(row, digest_size=8).hexdigest().encode()
         if if_none_match is not None and is_match(if_none_match, etag):
-            status, body = 304, b""
-            headers = [(b"etag", etag), _REVALIDATE, position, *more]
-        else:
-            status, body = 200, row
-            length = (b"content-length", b"%d" % len(row))
-            headers = [_JSON, length, (b"etag", etag), _REVALIDATE, position, *more]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-        return status
+            return Found(304, [(b"etag", etag), _REVALIDATE, position], b"")
+        length = (b"content-length", b"%d" % len(row))
+        return Found(200, [_JSON, length, (b"etag", etag), _REVALIDATE, position], row)
 
     def row(self, view: PartitionView, store_key: bytes) -> bytes | None:
         """The committed row as clients see it. Raises: as `PartitionView.get`, and RowMismatch."""

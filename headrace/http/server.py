@@ -15,6 +15,7 @@ from headrace.errors import HeadraceError
 from headrace.http.address import listening_socket
 from headrace.http.application import Application, build_application
 from headrace.http.bounded import Bounds
+from headrace.http.direct import Direct
 from headrace.http.source import ReadSource
 from headrace.http.tls import server_context
 
@@ -70,7 +71,7 @@ class HttpServer:
         )
         config = uvicorn.Config(
             application,
-            http=_protocol(bounds),
+            http=_protocol(bounds, self._application.direct.answer if self._spans is None else None),
             h11_max_incomplete_event_size=bounds.head_bytes_max,
             ws="none",
             lifespan="off",
@@ -196,7 +197,7 @@ class _Server(uvicorn.Server):
             connection.transport.abort()
 
 
-def _protocol(bounds: Bounds) -> type[asyncio.Protocol]:
+def _protocol(bounds: Bounds, direct: Direct | None) -> type[asyncio.Protocol]:
     """httptools' parser where it is installed (extra `speed`), else h11's."""
     if importlib.util.find_spec("httptools") is None:
         from headrace.http.h11 import bounded_h11
@@ -204,4 +205,4 @@ def _protocol(bounds: Bounds) -> type[asyncio.Protocol]:
         return bounded_h11(bounds)
     from headrace.http.httptools import bounded_httptools
 
-    return bounded_httptools(bounds)
+    return bounded_httptools(bounds, direct)

@@ -87,6 +87,28 @@ class Waits:
                 return asked.without_cookie()
         return asked
 
+    def is_contained(self, token: Token, view: PartitionView) -> bool:
+        """Whether this partition is known to hold all that a token names: `reach` would return at once.
+
+        False also where that would take more than a look: it is asked of `reach` then.
+        """
+        catalog = self._inquiry.catalog
+        if token.seen.is_cut or not token.is_of(catalog):
+            return False
+        position = view.position
+        for print_, offset in token.seen.items():
+            place = catalog.place_of(print_)
+            if place is None or not self._inquiry.exists(place):
+                return False
+            if place in position:
+                if position[place] < offset:
+                    return False
+            elif view.seen.get(print_, 0) < offset:
+                is_of_inputs = any(place.topic == each.topic for each in position)
+                if not is_of_inputs or not self._inquiry.has_reached(place, offset):
+                    return False
+        return True
+
     async def _missing(
         self, asked: Asked, views: Sequence[PartitionView], patience: Patience
     ) -> Mapping[TopicPartition, int]:

@@ -103,7 +103,7 @@ async def test_a_certificate_of_somebody_else_is_refused_before_anything_is_read
 async def test_certificates_count_with_either_parser(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headrace.http.server._protocol", bounded_h11)
+    monkeypatch.setattr("headrace.http.server._protocol", lambda bounds, _: bounded_h11(bounds))
     async with pair(settings=settings_for(authority.certificate("w", HERE), authority)) as two:
         assert (await _greeted(two)) == 7
 
