@@ -32,7 +32,7 @@ _WARM_UP_SHARE = 0.25
 _SLOPE_MAX_KIB = 1024
 _KIB = 1024
 _FULL_CACHE = {"HEADRACE_ROCKSDB_CACHE_BYTES": str(1 << 20)}
-"""RocksDB's cache keeps blocks of files that are gone until it is full: some 5 MiB an hour, up to its 256 MiB.
+"""RocksDB keeps blocks of files that are gone until its cache is full: some 5 MiB an hour, up to 256 MiB.
 
 So small it is full before the warm-up is over, and all growth that is left is growth without a bound.
 """
