@@ -7,16 +7,12 @@ it knows nothing of stamps. A failure names its seed and tells its story:
 `HEADRACE_TEST_TOPOLOGIES=5000` lives through so many seeds instead of 300.
 """
 
-import asyncio
-import logging
 import os
-import time
 from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
-from headrace import turns
 from headrace.events.seen import NOTHING_SEEN
 from headrace.flow import task
 from headrace.flow.admission import Admission
@@ -26,9 +22,9 @@ from headrace.flow.witness import Witness
 from headrace.http.consistency import Asked
 from headrace.http.waiting import Waits
 from headrace.testing import PromiseBroken
-from tests.simulation.jumping import JumpingLoop
-from tests.simulation.topology import SHAPES, draw
-from tests.simulation.town import Life, Stale, TooEarly, Town
+from tests.simulation.topology import SHAPES
+from tests.simulation.town import Stale, TooEarly
+from tests.simulation.townlife import lived
 
 CHOSEN = os.environ.get("SIMULATION_SEED")
 COUNT = int(os.environ.get("HEADRACE_TEST_TOPOLOGIES") or 300)
@@ -37,24 +33,6 @@ PINNED = (311, 1948, 4600)
 SEEDS = [int(CHOSEN)] if CHOSEN else sorted({*range(COUNT), *PINNED})
 FEW = range(2 * len(SHAPES))
 """Seeds for what has to be shown of the simulation itself: two of each shape."""
-
-
-@pytest.fixture(autouse=True)
-def _no_real_time(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing depends on how fast this machine is: a busy one must tell the same stories."""
-    monkeypatch.setattr(time, "perf_counter", lambda: 0.0)
-    monkeypatch.setattr(turns, "TURN_S", float("inf"))
-    caplog.set_level(logging.CRITICAL, logger="headrace")
-
-
-def lived(seed: int) -> Life:
-    """The life of a seed, from the first event to quiet."""
-
-    async def live() -> Life:
-        return await Town(draw(seed)).live()
-
-    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
-        return runner.run(live())
 
 
 def found_out(seeds: Iterable[int], kind: type[PromiseBroken] = TooEarly) -> int:

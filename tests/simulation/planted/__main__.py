@@ -33,6 +33,7 @@ def main() -> int:
 
 if __name__ == "__main__":
     # What the product needs is loaded before the first fork: each hunt imports only its copy.
+    import tests.simulation.townlife
     import tests.simulation.worlds.live  # noqa: F401
 
     sys.exit(main())

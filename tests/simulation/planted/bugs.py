@@ -20,6 +20,8 @@ class Bug:
     what: str
     seed: int
     changes: tuple[Change, ...]
+    simulation: str = "tests.simulation.worlds.live"
+    """The module whose `lived` finds it."""
 
 
 def _bug(name: str, what: str, seed: int, file: str, old: str, new: str, *more: Change) -> Bug:
@@ -217,6 +219,35 @@ BUGS = (
         "http/waiting.py",
         "        if not asked.may_wait:\n            return asked\n        try:",
         "        if True:\n            return asked\n        try:",
+    ),
+    _bug(
+        "scan-status-ignored",
+        "A scan that meets damage ends as if it had seen every row.",
+        8,
+        "tables/view.py",
+        "        for key, row in self._snapshot.scan(start, end):\n",
+        "        for key, row in _as_far_as_it_goes(self._snapshot.scan(start, end)):\n",
+        Change(
+            "tables/view.py",
+            "class FrozenView:\n",
+            "def _as_far_as_it_goes(rows: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:\n"
+            "    try:\n        yield from rows\n    except HeadraceError:\n        return\n\n\n"
+            "class FrozenView:\n",
+        ),
+    ),
+    Bug(
+        "stamps-not-heeded",
+        "An event is handed out although its sender had seen what its table does not contain yet.",
+        0,
+        (
+            Change(
+                "flow/admission.py",
+                "            missing = self._weigh(chunk, index, stamp)\n"
+                "            if missing:\n                return index, missing\n",
+                "            self._weigh(chunk, index, stamp)\n",
+            ),
+        ),
+        "tests.simulation.townlife",
     ),
     _bug(
         "two-keepers",

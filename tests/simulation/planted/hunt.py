@@ -48,7 +48,7 @@ def hunting(bug: Bug, seeds: Iterable[int]) -> Iterator["Hunt"]:
     """A hunt under way, in a process of its own; ask it for what it has found."""
     with TemporaryDirectory(prefix="headrace-planted-") as folder:
         plant(bug, Path(folder))
-        yield Hunt(Path(folder), list(seeds))
+        yield Hunt(Path(folder), bug.simulation, list(seeds))
 
 
 class Hunt:
@@ -57,12 +57,12 @@ class Hunt:
     It is a fork, which has all that the product needs loaded already: only the copy is imported anew.
     """
 
-    def __init__(self, folder: Path, seeds: list[int]) -> None:
+    def __init__(self, folder: Path, simulation: str, seeds: list[int]) -> None:
         self._answer, writing = os.pipe()
         self._process = os.fork()
         if not self._process:
             os.close(self._answer)
-            _hunt(folder, seeds, writing)
+            _hunt(folder, simulation, seeds, writing)
         os.close(writing)
 
     def found(self) -> Found:
@@ -73,14 +73,14 @@ class Hunt:
         return msgspec.json.decode(told, type=Found) if told else Found(None, "the hunt has ended by itself")
 
 
-def _hunt(folder: Path, seeds: list[int], writing: int) -> NoReturn:
+def _hunt(folder: Path, simulation: str, seeds: list[int], writing: int) -> NoReturn:
     """In the fork: import the copy, and look for the first seed that fails."""
     try:
         for name in [name for name in sys.modules if name.partition(".")[0] in _OURS]:
             del sys.modules[name]
         sys.path.insert(0, str(folder))
         importlib.invalidate_caches()
-        found = _first(folder, seeds)
+        found = _first(folder, simulation, seeds)
     except BaseException as error:  # noqa: BLE001  (it is told to who asks)
         found = Found(None, f"the hunt could not begin: {type(error).__name__}: {error}")
     with os.fdopen(writing, "wb") as answer:
@@ -88,15 +88,16 @@ def _hunt(folder: Path, seeds: list[int], writing: int) -> NoReturn:
     os._exit(0)
 
 
-def _first(folder: Path, seeds: list[int]) -> Found:
+def _first(folder: Path, simulation: str, seeds: list[int]) -> Found:
     live = importlib.import_module("tests.simulation.worlds.live")
+    lived = importlib.import_module(simulation).lived
     package = importlib.import_module("headrace")
     assert package.__file__ is not None
     assert Path(package.__file__).is_relative_to(folder), "the copy is hunted in, and nothing else"
     with live.uncollected():
         for seed in seeds:
             try:
-                live.lived(seed)
+                lived(seed)
             except Exception as error:  # noqa: BLE001  (it is what was hunted for)
                 return Found(seed, f"{type(error).__name__}: {error}"[:300])
     return Found(None, f"not found in {len(seeds)} seeds")

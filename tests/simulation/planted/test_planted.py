@@ -5,6 +5,7 @@
 
 import pytest
 
+import tests.simulation.townlife
 import tests.simulation.worlds.live  # noqa: F401  (loaded once: each hunt is a fork, which imports its copy only)
 from tests.simulation.planted.bugs import BUGS, Bug
 from tests.simulation.planted.hunt import hunting

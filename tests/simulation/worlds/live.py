@@ -2,16 +2,13 @@
 
 import asyncio
 import gc
-import logging
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any
 
-from headrace import turns
 from headrace.flow import applying, clearing, restore
 from headrace.flow.requests import desk
+from tests.simulation.timeless import timeless
 from tests.simulation.worlds.loop import SeededLoop
 from tests.simulation.worlds.shape import Shape, draw
 from tests.simulation.worlds.steps import watched_seams
@@ -52,21 +49,6 @@ def uncollected() -> Iterator[None]:
 
 @contextmanager
 def _by_itself(shape: Shape) -> Iterator[None]:
-    """Nothing depends on how fast this machine is, and what is written in slices comes in small ones."""
-    instead: list[tuple[ModuleType, str, Any]] = [
-        (time, "perf_counter", lambda: 0.0),
-        (turns, "TURN_S", float("inf")),
-        *((module, "APPLY_ROWS_MAX", shape.slice_rows) for module in _SLICED),
-    ]
-    kept = [(module, name, getattr(module, name)) for module, name, _ in instead]
-    level = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        for module, name, value in instead:
-            setattr(module, name, value)
-        with watched_seams():
-            yield
-    finally:
-        for module, name, value in kept:
-            setattr(module, name, value)
-        logging.disable(level)
+    """What is written in slices comes in small ones, as the shape wants them."""
+    with timeless([(module, "APPLY_ROWS_MAX", shape.slice_rows) for module in _SLICED]), watched_seams():
+        yield
