@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from faust.app.base import BootStrategy
+from faust.utils.terminal import SpinnerHandler
 from mode import Service
 from mode.types import ServiceT
 
@@ -34,6 +35,18 @@ def spare_the_collector() -> None:
     gc.set_threshold(_GARBAGE_LOOKED_AT_EVERY)
 
 
+def spare_unread_lines() -> None:
+    """Let nobody make lines for debugging that are not to be shown.
+
+    Faust's spinner, which is there at the levels from WARN on, turns with every line: for its sake the
+    root logger takes all of them, and aiokafka makes two for each request.
+    """
+    root = logging.getLogger()
+    for spinning in [each for each in root.handlers if isinstance(each, SpinnerHandler)]:
+        root.removeHandler(spinning)
+        root.setLevel(min((each.level for each in root.handlers), default=logging.WARNING))
+
+
 class RuntimeService(Service):
     """The runtime as a service of Faust's worker: started with it, stopped with it, fatal to it."""
 
@@ -47,6 +60,7 @@ class RuntimeService(Service):
 
     async def on_start(self) -> None:
         """Begin the run; its HTTP server answers probes from here on."""
+        spare_unread_lines()
         self.runtime = self._app.new_runtime()
         self._watchdog = Watchdog(self.runtime.vitals, self.runtime.settings)
         self._running = asyncio.create_task(self.runtime.run(), name="headrace runtime")

@@ -4,7 +4,6 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from headrace.causes import first_cause
 from headrace.clock import is_set_within
@@ -32,9 +31,6 @@ from headrace.flow.unit import SealedUnit, Unit, seal
 from headrace.flow.worksite import Worksite
 from headrace.log.port import Reader, catalog
 from headrace.tables.view import PartitionView
-
-if TYPE_CHECKING:
-    pass
 
 
 class Task:

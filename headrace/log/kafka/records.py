@@ -11,6 +11,7 @@ from aiokafka.record.memory_records import MemoryRecords
 
 from headrace.errors import LogError
 from headrace.events.envelope import Headers
+from headrace.log.kafka.checksum import is_intact
 
 _PREFIX = struct.Struct(">qiib")  # base offset, length, leader epoch, magic
 _LAST_OFFSET_DELTA = struct.Struct(">i")
@@ -63,6 +64,9 @@ class MessageSet:
         self.offset_next = offset_next
         """Where reading goes on; beyond the last record that was handed out."""
         self._batches = MemoryRecords(data)
+        self._raw = memoryview(data)
+        self._batch_at = 0
+        """Where in it the next batch begins."""
         self._aborted = deque(sorted(aborted, key=lambda transaction: transaction[1]))
         self._aborted_producers: set[int] = set()
         self._batch: Iterator[Any] | None = None
@@ -135,13 +139,18 @@ class MessageSet:
     def _open_batch(self) -> None:
         """Open the next batch, or step over it when it holds no committed records."""
         batch: Any = self._batches.next_batch()
-        if not batch.validate_crc():
+        begin = self._batch_at
+        offset, length, *_ = _PREFIX.unpack_from(self._raw, begin)
+        self._batch_at += _LENGTH_ENDS_AT + length
+        if not is_intact(batch, self._raw[begin : self._batch_at]):
             hint = "Compare the replicas of this partition; the log or the network damaged it."
-            raise LogError("the checksum of a batch does not match", offset=batch.base_offset, hint=hint)
+            raise LogError("the checksum of a batch does not match", offset=offset, hint=hint)
         if self._is_visible(batch):
             self._offset_after_batch = batch.next_offset
             self._packed = batch
-            if not batch.compression_type or self.size_bytes < _UNPACKED_AT_ONCE_BYTES:
+            # Formats before transactions do not tell whether they are compressed; they are read at once.
+            is_packed = batch.producer_id is not None and batch.compression_type
+            if not is_packed or self.size_bytes < _UNPACKED_AT_ONCE_BYTES:
                 self.unpack()
         else:
             self.offset_next = max(self.offset_next, batch.next_offset)
