@@ -11,6 +11,8 @@ from headrace.log.port import Chunk
 from headrace.turns import Turns
 
 _SLICE_EVENTS = 128
+DECODED_AT_ONCE = 512
+"""Events that are decoded before the first of them is handed out: so few are still in the caches by then."""
 _UNREADABLE = (msgspec.MsgspecError, UnicodeError, ValueError, RecursionError)
 
 
@@ -30,7 +32,7 @@ def place(chunk: Chunk, index: int) -> Place:
 async def decode_events(
     topic: Topic[Any, Any], chunk: Chunk, at: int, refused: Mapping[int, HeadraceError]
 ) -> tuple[list[Any], HeadraceError | None]:
-    """The events from `at` up to the first that cannot be handed out, and what is wrong with that one.
+    """Some events from `at` on, up to the first that cannot be handed out, and what is wrong with that one.
 
     Shape: `refused` holds indexes of the chunk that are known to be bad, and why.
     """
@@ -54,9 +56,9 @@ def _first_unfit(
     topic: Topic[Any, Any], chunk: Chunk, at: int, refused: Mapping[int, HeadraceError]
 ) -> tuple[int, HeadraceError | None]:
     """Where the events end that may be decoded, and why they end there."""
-    stop: int = len(chunk)
+    stop: int = min(at + DECODED_AT_ONCE, len(chunk))
     error: HeadraceError | None = None
-    if topic.is_keyed and None in chunk.keys[at:]:
+    if topic.is_keyed and None in chunk.keys[at:stop]:
         stop = chunk.keys.index(None, at)
         error = DecodeError("the event has no key, and its topic declares one", **place(chunk, stop))
     known = min((index for index in refused if at <= index < stop), default=stop)
