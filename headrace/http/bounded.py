@@ -40,12 +40,16 @@ class BoundedConnection(asyncio.Protocol):
     app_state: dict[str, Any]
     connections: set[Any]
     cycle: Any
-    timeout_keep_alive_task: asyncio.TimerHandle | None
+    timeout_keep_alive: int
+    server_state: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._request_timeout: asyncio.TimerHandle | None = None
         self._send_timeout: asyncio.TimerHandle | None = None
+        self._rest_timeout: asyncio.TimerHandle | None = None
+        self._rests_since_s: float | None = None
+        """When the last answer was given by `answer_whole`, if nothing has come since."""
         self._unsent_bytes = 0
 
     @property
@@ -69,25 +73,33 @@ class BoundedConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """It is closed."""
         self._request_is_there()
-        if self._send_timeout is not None:
-            self._send_timeout.cancel()
+        for timeout in (self._send_timeout, self._rest_timeout):
+            if timeout is not None:
+                timeout.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Something has come; whatever it is, a request has to come of it in time."""
+        self._rests_since_s = None
         super().data_received(data)
         if self.is_busy:
             self._request_is_there()
         elif self.transport.is_closing():
             self._await_reader()
-        elif self._request_timeout is None and self.timeout_keep_alive_task is None:
+        elif self._request_timeout is None and self._rests_since_s is None:
             self._await_request()
 
     def answer_whole(self, answer: bytes) -> None:
         """Send an answer that has no cycle of uvicorn's; the next request may be taken."""
         self._request_is_there()
         self._joining.write_whole(answer)
-        self.on_response_complete()
+        self.server_state.total_requests += 1
+        self.idle[self] = None
+        # uvicorn sets a timer behind each answer and cancels it with the next request; this one looks when
+        # it is over whether it has to go on.
+        self._rests_since_s = self.loop.time()
+        if self._rest_timeout is None:
+            self._rest_timeout = self.loop.call_later(self.timeout_keep_alive, self._judge_rest)
 
     def on_response_complete(self) -> None:
         """An answer is on its way, and the next request may be taken."""
@@ -110,6 +122,16 @@ class BoundedConnection(asyncio.Protocol):
         """The client has read."""
         super().resume_writing()
         self._unsent_bytes = 0
+
+    def _judge_rest(self) -> None:
+        self._rest_timeout = None
+        if self._rests_since_s is None:
+            return  # something has come, and another time-out is set for what is to come of it
+        left_s = self._rests_since_s + self.timeout_keep_alive - self.loop.time()
+        if left_s <= 0:
+            self.timeout_keep_alive_handler()
+        else:
+            self._rest_timeout = self.loop.call_later(left_s, self._judge_rest)
 
     def _await_reader(self) -> None:
         self._unsent_bytes = self.transport.get_write_buffer_size()

@@ -37,13 +37,16 @@ def bounded_httptools(of_server: Bounds, direct: Direct | None = None) -> type[H
         def on_message_begin(self) -> None:
             # The chunk in which a head begins may hold the end of another request: it does not count.
             self._is_in_head, self._head_bytes = True, 0
-            self._unset_keepalive_if_required()
-            super().on_message_begin()
+            self._rests_since_s = None
+            self.url, self.headers, self.expect_100_continue = b"", [], False
 
         def on_header(self, name: bytes, value: bytes) -> None:
             # The trailer of a chunked body comes this way, too, and is no part of the head (RFC 9110, 6.5.1).
             if self._is_in_head:
-                super().on_header(name, value)
+                name = name.lower()
+                if name == b"expect" and value.lower() == b"100-continue":
+                    self.expect_100_continue = True
+                self.headers.append((name, value))
 
         def on_headers_complete(self) -> None:
             self._is_in_head = False
@@ -51,7 +54,15 @@ def bounded_httptools(of_server: Bounds, direct: Direct | None = None) -> type[H
             if version not in _SPOKEN:
                 raise ValueError("this is another version of HTTP")  # the parser's caller answers with 400
             if not self._may_be_direct or version == "1.0" or not self._answer_at_once():
-                super().on_headers_complete()
+                self._enter_application()
+
+        def _enter_application(self) -> None:
+            # What uvicorn makes for each request is made now, for those that need it.
+            url, headers, expects = self.url, self.headers, self.expect_100_continue
+            super().on_message_begin()
+            self.url, self.expect_100_continue = url, expects
+            self.headers.extend(headers)
+            super().on_headers_complete()
 
         def on_message_complete(self) -> None:
             if self.cycle is not None:  # a request that was answered at once has none

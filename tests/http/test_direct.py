@@ -82,7 +82,9 @@ class Connection:
 
     def waits_s(self) -> Sequence[float]:
         """The time-outs that run."""
-        timers = (self.protocol.timeout_keep_alive_task, vars(self.protocol)["_request_timeout"])
+        own = vars(self.protocol)
+        resting = own["_rest_timeout"] if own["_rests_since_s"] is not None else None
+        timers = (self.protocol.timeout_keep_alive_task, own["_request_timeout"], resting)
         now = asyncio.get_running_loop().time()
         return [round(timer.when() - now) for timer in timers if timer is not None]
 
@@ -153,6 +155,27 @@ async def test_a_connection_waits_for_its_next_request_as_long_as_behind_any_oth
     assert connection.waits_s() == [HEAD_TIMEOUT_S]
     connection.give(READ[10:] + READ[:10])
     assert connection.waits_s() == [HEAD_TIMEOUT_S]
+
+
+async def test_a_connection_that_is_silent_behind_its_answer_is_let_go() -> None:
+    connection = Connection(one_row())
+    connection.protocol.timeout_keep_alive = 0
+    connection.give(READ)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert (connection.answers, connection.wire.has_ended) == (1, True)
+
+
+async def test_a_connection_on_which_requests_come_is_not_let_go_of() -> None:
+    connection = Connection(one_row())
+    connection.protocol.timeout_keep_alive = 0
+    connection.give(READ)
+    connection.protocol.timeout_keep_alive = KEEP_ALIVE_S
+    connection.give(READ)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert (connection.answers, connection.wire.has_ended) == (2, False)
+    assert connection.waits_s() == [KEEP_ALIVE_S]
 
 
 async def test_a_connection_that_is_to_end_is_closed_behind_its_answer() -> None:
