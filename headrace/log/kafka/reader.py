@@ -22,8 +22,8 @@ from headrace.vitals import Kind, Vital, Vitals
 logger = logging.getLogger(__name__)
 
 _BUFFER_BYTES_MAX = 8 * 1024 * 1024
-_ANSWER_BYTES_MAX = 1024 * 1024
-_PARTITION_BYTES_MAX = 512 * 1024
+_ANSWER_BYTES_MAX = 2 * 1024 * 1024
+_PARTITION_BYTES_MAX = 1024 * 1024
 """Bounds of one answer, so that taking it off the wire stays short."""
 _POLL_WAIT_MS = 500
 _RETRY_S, _RETRY_MAX_S = 0.02, 0.5
