@@ -4,10 +4,9 @@ No task, no ASGI messages, no second turn of the loop: most of what a read costs
 not the plain case is left to the application, which judges it from the beginning.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from time import perf_counter
-
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from headrace.events.token import Token
 from headrace.http.access import Guard
@@ -17,10 +16,10 @@ from headrace.http.problems import RawHeader
 from headrace.http.reads import PointReads
 from headrace.settings import Settings
 
-Direct = Callable[[bytes, Sequence[RawHeader], Sequence[RawHeader]], bytes | None]
-"""Gives the whole answer to `GET url` with these headers, or None. The last ones stand in every answer."""
-
 _AUTHORIZATION, _IF_NONE_MATCH, _HOST, _ACCEPT = b"authorization", b"if-none-match", b"host", b"accept"
+_STATUS_LINES = {
+    int(status): b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus
+}
 _ONCE = frozenset({_AUTHORIZATION, _IF_NONE_MATCH, _HOST, POSITION})
 """What is judged here, where it stands once."""
 
@@ -46,7 +45,7 @@ class DirectReads:
         """Headers that make a request more than plain."""
 
     def answer(self, url: bytes, headers: Sequence[RawHeader], of_all: Sequence[RawHeader]) -> bytes | None:
-        """See `Direct`."""
+        """The whole answer to `GET url` with these headers, or None; `of_all` stands in every answer."""
         started = perf_counter()
         cut = url.rfind(b"/")
         read = self._reads.get(url[:cut])
@@ -63,7 +62,7 @@ class DirectReads:
             return None
         if found is None:
             return None
-        lines = [STATUS_LINE[found.status]]
+        lines = [_STATUS_LINES[found.status]]
         for name, value in (*of_all, *found.headers):
             lines += (name, b": ", value, b"\r\n")
         lines += (b"\r\n", found.body)

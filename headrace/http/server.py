@@ -15,7 +15,7 @@ from headrace.errors import HeadraceError
 from headrace.http.address import listening_socket
 from headrace.http.application import Application, build_application
 from headrace.http.bounded import Bounds
-from headrace.http.direct import Direct
+from headrace.http.direct import DirectReads
 from headrace.http.source import ReadSource
 from headrace.http.tls import server_context
 
@@ -71,7 +71,7 @@ class HttpServer:
         )
         config = uvicorn.Config(
             application,
-            http=_protocol(bounds, self._application.direct.answer if self._spans is None else None),
+            http=_protocol(bounds, self._application.direct if self._spans is None else None),
             h11_max_incomplete_event_size=bounds.head_bytes_max,
             ws="none",
             lifespan="off",
@@ -197,7 +197,7 @@ class _Server(uvicorn.Server):
             connection.transport.abort()
 
 
-def _protocol(bounds: Bounds, direct: Direct | None) -> type[asyncio.Protocol]:
+def _protocol(bounds: Bounds, direct: DirectReads | None) -> type[asyncio.Protocol]:
     """httptools' parser where it is installed (extra `speed`), else h11's."""
     if importlib.util.find_spec("httptools") is None:
         from headrace.http.h11 import bounded_h11

@@ -57,7 +57,7 @@ class Connection:
         bounds = Bounds(
             head_bytes_max=65_536, head_timeout_s=HEAD_TIMEOUT_S, send_timeout_s=10.0, connections_max=100
         )
-        protocol = bounded_httptools(bounds, application.direct.answer)
+        protocol = bounded_httptools(bounds, application.direct)
         config = uvicorn.Config(
             application,
             ws="none",
