@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Scope
 from headrace import Settings
 from headrace.http.application import build_application
 from tests.http.bazaar import Bazaar
+from tests.http.judged import Judged
 from tests.service import PATIENCE_S, Service, running
 
 
@@ -19,7 +20,7 @@ class Elsewhere:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, service: Service) -> None:
         self._loop = loop
-        self._application: ASGIApp = build_application(service.runtime)
+        self._application: ASGIApp = Judged(service.runtime, build_application(service.runtime))
 
     async def __call__(
         self,

@@ -7,7 +7,6 @@ from urllib.parse import unquote_to_bytes
 
 import httpx
 import msgspec
-from starlette.types import Message, Receive, Scope, Send
 
 from headrace.clock import SYSTEM_CLOCK, Clock
 from headrace.errors import HeadraceError, Unavailable
@@ -18,7 +17,7 @@ from headrace.events.seen import NOTHING_SEEN, Seen
 from headrace.flow.members import Peer
 from headrace.flow.outgate import Gate
 from headrace.flow.requests.reception import Reception
-from headrace.http.application import Application, build_application
+from headrace.http.application import build_application
 from headrace.http.metric import Sample
 from headrace.http.source import Sent, ServedTable, Shadowing, UserRoute, WorkerState
 from headrace.http.waiting import Waits
@@ -32,6 +31,7 @@ from headrace.settings import Settings
 from headrace.tables.memory import MemoryEngine
 from headrace.tables.view import PartitionView
 from headrace.vitals import Trouble
+from tests.http.judged import Judged
 
 GROUP = "main"
 NOW_S = 1_000.0
@@ -229,40 +229,6 @@ def client(service: Service, **options: Any) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=transport, base_url="http://service")
 
 
-class Judged:
-    """The application; whatever is answered in front of it must be what it answers itself."""
-
-    def __init__(self, service: Service, application: Application) -> None:
-        self._application = application
-        self._direct = None if service.shadows else build_application(service).direct
-        self.answered_at_once = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer as the application does."""
-        at_once = None
-        if self._direct is not None and scope["method"] == "GET":
-            query = scope["query_string"]
-            url = scope["raw_path"] + (b"?" + query if query else b"")
-            at_once = self._direct.answer(url, scope["headers"], ())
-        sent: list[Message] = []
-
-        async def keep(message: Message) -> None:
-            sent.append(message)
-            await send(message)
-
-        await self._application(scope, receive, keep)
-        if at_once is not None:
-            self.answered_at_once += 1
-            assert at_once.partition(b"\r\n")[2] == as_written(sent)
-            assert at_once.startswith(b"HTTP/1.1 %d " % sent[0]["status"])
-
-
-def as_written(sent: Sequence[Message]) -> bytes:
-    """The headers and the body of an answer, as they go over the wire."""
-    lines = [b"%b: %b\r\n" % header for header in sent[0]["headers"]]
-    return b"".join([*lines, b"\r\n", *(message["body"] for message in sent[1:])])
-
-
 class Answer(NamedTuple):
     """What the application sent, as it sent it."""
 
@@ -290,6 +256,6 @@ async def ask(service: Service, target: bytes, *headers: tuple[bytes, bytes], me
     async def send(message: MutableMapping[str, Any]) -> None:
         sent.append(message)
 
-    await build_application(service)(scope, receive, send)
+    await Judged(service, build_application(service))(scope, receive, send)
     body = b"".join(message["body"] for message in sent[1:])
     return Answer(sent[0]["status"], dict(sent[0]["headers"]), body)

@@ -14,39 +14,13 @@ from headrace.http.httptools import bounded_httptools
 from headrace.http.peers.proof import HOP
 from headrace.settings import Settings
 from tests.http.service import Service, served
+from tests.http.wire import Wire
 
 balances = served("balances", int, partitions=1)
 SECRET = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b"
 HOST = (b"host", b"x")
 READ = b"GET /balances/1 HTTP/1.1\r\nHost: x\r\n\r\n"
 HEAD_TIMEOUT_S, KEEP_ALIVE_S = 10.0, 5
-
-
-class Wire(asyncio.Transport):
-    """Keeps what is written."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.writes: list[bytes] = []
-        self.has_ended = False
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.writes.append(bytes(data))
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def is_closing(self) -> bool:
-        return self.has_ended
-
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
-
-    def close(self) -> None:
-        self.has_ended = True
-
-    abort = close
 
 
 class Connection:

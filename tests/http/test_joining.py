@@ -13,25 +13,9 @@ from headrace.http.h11 import bounded_h11
 from headrace.http.httptools import bounded_httptools
 from headrace.http.joining import JoiningTransport
 from tests.http.service import Service, served
+from tests.http.wire import Wire
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"
-
-
-class Wire(asyncio.Transport):
-    """Keeps each write by itself."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.writes: list[bytes] = []
-        self.has_ended = False
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.writes.append(bytes(data))
-
-    def close(self) -> None:
-        self.has_ended = True
-
-    abort = close
 
 
 @asynccontextmanager
